@@ -1,0 +1,111 @@
+//! What a provider can say, and what comes of it, free of wire formats.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::time::Timestamp;
+
+/// A provider's answer to one token request (RFC 8628 §3.5), classified.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// `authorization_pending`.
+    Pending,
+    /// `slow_down`, with the interval and Retry-After that came along.
+    SlowDown { interval: Option<Duration>, retry_after: Option<Duration> },
+    /// The tokens.
+    Authorized(Arc<Grant>),
+    /// `access_denied` and its synonyms.
+    Denied,
+    /// `expired_token` and its synonyms.
+    Expired,
+    /// `invalid_grant` and its synonyms: the provider does not know the code any more.
+    DeadCode,
+    /// Any other OAuth error: polling must stop (RFC 8628 §3.5).
+    Rejected,
+    /// No answer, or one that says nothing of the sign-in (5xx, a proxy's page). `ambiguous`: the request may have reached the
+    /// provider, so the code may be spent.
+    Unreachable { ambiguous: bool, retry_after: Option<Duration> },
+    /// The provider limits our rate (429) without saying `slow_down`.
+    Throttled { retry_after: Option<Duration> },
+    /// An answer that is no OAuth. Up to `tolerated` in a row count as unreachable; one more fails the session.
+    Gibberish { ambiguous: bool, tolerated: u8 },
+    /// A redirect: secrets are not sent elsewhere, so no sign-in can work.
+    Redirected,
+}
+
+/// A device authorization response (RFC 8628 §3.2), checked and clamped.
+#[derive(Clone, Debug)]
+pub struct Began {
+    pub device_code: Arc<DeviceCode>,
+    pub prompt: Arc<Prompt>,
+    /// Absent: the default of 5 s.
+    pub interval: Option<Duration>,
+}
+
+/// What only Anteroom and the provider know of a sign-in in progress.
+#[derive(Clone, Debug)]
+pub struct DeviceCode {
+    pub code: SecretString,
+    /// PKCE (RFC 7636), where the provider takes it.
+    pub code_verifier: Option<SecretString>,
+    /// The endpoint that the code belongs to; it is asked nowhere else.
+    pub token_endpoint: Arc<str>,
+}
+
+/// What the person is shown.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Prompt {
+    pub user_code: Box<str>,
+    pub verification_uri: Arc<str>,
+    pub verification_uri_complete: Option<Box<str>>,
+    pub expires_at: Timestamp,
+}
+
+/// A token response (RFC 6749 §5.1), with its lifetime made absolute so that it stays true.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub access_token: SecretString,
+    pub token_type: Box<str>,
+    pub expires_at: Option<Timestamp>,
+    pub refresh_token: Option<SecretString>,
+    pub id_token: Option<SecretString>,
+    pub scope: Option<Box<str>>,
+    /// The verified claims of the ID token, as JSON text. Absent when none was verified.
+    pub claims: Option<Box<str>>,
+}
+
+/// Why a session is `failed`. The last three can only end a session that never got a code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// The provider has spent the code, but its answer with the tokens never arrived.
+    GrantLost,
+    IdTokenInvalid,
+    ProviderRejected,
+    ProviderInvalidResponse,
+    InternalError,
+    ProviderUnreachable,
+    ProviderRateLimited {
+        retry_after_secs: Option<u64>,
+    },
+    ProviderTimeout,
+}
+
+impl Failure {
+    /// The stable code of the public API.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::GrantLost => "grant_lost",
+            Self::IdTokenInvalid => "id_token_invalid",
+            Self::ProviderRejected => "provider_rejected",
+            Self::ProviderInvalidResponse => "provider_invalid_response",
+            Self::InternalError => "internal_error",
+            Self::ProviderUnreachable => "provider_unreachable",
+            Self::ProviderRateLimited { .. } => "provider_rate_limited",
+            Self::ProviderTimeout => "provider_timeout",
+        }
+    }
+}

@@ -1,0 +1,4 @@
+pub mod clock;
+pub mod kernel;
+pub mod provider;
+pub mod store;

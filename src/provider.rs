@@ -1,0 +1,42 @@
+//! Whoever issues device codes and tokens, and everything that is said to them.
+//!
+//! [`Provider`] is one exchange at a time: no loops, no timing, no state of a sign-in. What an answer means for the session is
+//! the kernel's decision; when the next exchange may happen is its [pace](crate::kernel::pace).
+
+pub mod gate;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
+
+/// An OAuth 2.0 authorization server with the device authorization grant (RFC 8628), as one client of it.
+///
+/// Every method is one exchange: at most one request that carries secrets, bounded in time (connect 5 s, total 15 s) and in
+/// size (256 KiB), never redirected. Errors are values; none of them carries anything the provider wrote.
+pub trait Provider: Send + Sync + 'static {
+    /// The device authorization request (RFC 8628 §3.1) for `scope` (space separated, may be empty).
+    ///
+    /// # Errors
+    /// Why there is no code: one of the [`Failure`]s of a session that never began.
+    fn begin<'a>(&'a self, scope: &'a str) -> BoxFuture<'a, Result<Began, Failure>>;
+
+    /// One device access token request (RFC 8628 §3.4).
+    fn ask<'a>(&'a self, device_code: &'a DeviceCode) -> BoxFuture<'a, Verdict>;
+
+    /// Asks the provider to revoke the tokens (RFC 7009), the refresh token first. True when that is done or can never be;
+    /// false when it is worth another try.
+    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool>;
+}
+
+/// A provider and the limits that all its sessions share.
+pub struct Upstream {
+    pub name: Arc<str>,
+    pub display_name: String,
+    /// What is asked for when the caller names no scope, and what a caller may name.
+    pub scopes: Vec<String>,
+    pub allowed_scopes: Vec<String>,
+    pub provider: Arc<dyn Provider>,
+    pub gate: gate::Gate,
+}

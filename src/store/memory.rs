@@ -1,0 +1,47 @@
+//! A store that forgets with the process: for tests and for trying things out.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use parking_lot::Mutex;
+
+use super::{Store, StoreError};
+use crate::kernel::session::{Session, SessionId};
+
+#[derive(Default)]
+pub struct MemoryStore {
+    rows: Mutex<HashMap<SessionId, Arc<Session>>>,
+}
+
+impl Store for MemoryStore {
+    fn save(&self, expected: u64, next: Arc<Session>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let saved = match self.rows.lock().entry(next.id()) {
+            Entry::Vacant(row) if expected == 0 => {
+                row.insert(next);
+                Ok(())
+            }
+            Entry::Occupied(mut row) if row.get().version() == expected => {
+                row.insert(next);
+                Ok(())
+            }
+            _ => Err(StoreError::Conflict),
+        };
+        ready(saved).boxed()
+    }
+
+    fn version(&self, id: SessionId) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
+        ready(Ok(self.rows.lock().get(&id).map(|row| row.version()))).boxed()
+    }
+
+    fn remove(&self, id: SessionId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.rows.lock().remove(&id);
+        ready(Ok(())).boxed()
+    }
+
+    fn is_ready(&self) -> BoxFuture<'_, bool> {
+        ready(true).boxed()
+    }
+}
