@@ -4,6 +4,7 @@
 //! the kernel's decision; when the next exchange may happen is its [pace](crate::kernel::pace).
 
 pub mod gate;
+pub mod settings;
 
 use std::sync::Arc;
 
