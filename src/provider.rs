@@ -6,6 +6,7 @@
 pub mod gate;
 pub mod settings;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -30,6 +31,9 @@ pub trait Provider: Send + Sync + 'static {
     /// false when it is worth another try.
     fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool>;
 }
+
+/// The configured providers by name.
+pub type Providers = BTreeMap<Arc<str>, Arc<Upstream>>;
 
 /// A provider and the limits that all its sessions share.
 pub struct Upstream {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::kernel::time::Timestamp;
 
@@ -18,6 +19,7 @@ pub struct Limits {
 pub struct Gate {
     limits: Limits,
     state: Arc<Mutex<State>>,
+    bell: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -32,6 +34,8 @@ struct State {
 /// The right to have one request under way; given back on drop.
 pub struct Pass {
     state: Arc<Mutex<State>>,
+    max_in_flight: usize,
+    bell: Arc<Notify>,
 }
 
 /// When more may be asked.
@@ -49,8 +53,9 @@ pub enum Room {
 const UNREACHABLE_AFTER: u8 = 3;
 
 impl Gate {
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, state: Arc::default() }
+    /// `bell` is rung when a place becomes free at a full gate.
+    pub fn new(limits: Limits, bell: Arc<Notify>) -> Self {
+        Self { limits, state: Arc::default(), bell }
     }
 
     pub fn room(&self, now: Timestamp) -> Room {
@@ -80,13 +85,18 @@ impl Gate {
             state.next_slot = now + Duration::from_secs(1) / rate.max(1);
         }
         state.in_flight += 1;
-        Some(Pass { state: Arc::clone(&self.state) })
+        Some(Pass { state: Arc::clone(&self.state), max_in_flight: self.limits.max_in_flight, bell: Arc::clone(&self.bell) })
     }
 
     /// The provider asked everybody to wait (429).
     pub fn pause(&self, until: Timestamp) {
         let mut state = self.state.lock();
         state.paused_until = state.paused_until.max(until);
+    }
+
+    /// Until when the provider wants to be left alone, if it does.
+    pub fn paused_until(&self, now: Timestamp) -> Option<Timestamp> {
+        Some(self.state.lock().paused_until).filter(|until| *until > now)
     }
 
     pub fn heard(&self) {
@@ -106,6 +116,10 @@ impl Gate {
 impl Drop for Pass {
     fn drop(&mut self) {
         let mut state = self.state.lock();
+        let was_full = state.in_flight >= self.max_in_flight;
         state.in_flight = state.in_flight.saturating_sub(1);
+        if was_full {
+            self.bell.notify_one();
+        }
     }
 }

@@ -1,0 +1,206 @@
+//! The composition root: builds the parts, connects them, starts and stops them in order. Nobody imports it but the binary.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::clock::Clock;
+use crate::kernel::session::{SessionId, Terms};
+use crate::poller;
+use crate::provider::gate::{Gate, Pass};
+use crate::provider::settings::Settings;
+use crate::provider::{Provider, Providers, Upstream};
+use crate::scheduler;
+use crate::sessions::{Quota, Sessions};
+use crate::store::Store;
+use crate::watchdog::{Beat, Children, Event, Watchdog, watchdog};
+
+/// What a running service is made of.
+pub struct Parts {
+    pub clock: Arc<dyn Clock>,
+    pub store: Arc<dyn Store>,
+    pub terms: Terms,
+    pub quota: Quota,
+    pub providers: Vec<(Settings, Arc<dyn Provider>)>,
+}
+
+/// The sessions and everything that keeps them going; the listeners come on top.
+pub struct App {
+    pub sessions: Sessions,
+    pub providers: Arc<Providers>,
+    clock: Arc<dyn Clock>,
+    store: Arc<dyn Store>,
+    watchdog: Watchdog<Crew>,
+    crashes: Arc<Crashes>,
+    supervision: JoinHandle<()>,
+    broken: CancellationToken,
+}
+
+/// Who can be asked whether all is well.
+#[derive(Clone)]
+pub struct Health {
+    store: Arc<dyn Store>,
+    watchdog: Watchdog<Crew>,
+    clock: Arc<dyn Clock>,
+    broken: CancellationToken,
+}
+
+/// What the watchdog keeps alive.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Child {
+    Scheduler,
+    Poller(SessionId),
+}
+
+struct Crew {
+    sessions: Sessions,
+    providers: Arc<Providers>,
+    watchdog: Watchdog<Crew>,
+    crashes: Arc<Crashes>,
+    broken: CancellationToken,
+}
+
+/// How often the poller of each session crashed, for people who want to see it.
+#[derive(Default)]
+struct Crashes(Mutex<HashMap<SessionId, u32>>);
+
+/// The hard deadline of one exchange with a provider.
+const POLLER_PATIENCE: Duration = Duration::from_secs(30);
+const SCHEDULER_PATIENCE: Duration = Duration::from_secs(60);
+/// How long pollers may finish what they have begun when the service stops.
+const DRAIN: Duration = Duration::from_secs(8);
+
+impl App {
+    /// Starts in order: store, table, watchdog, scheduler.
+    pub fn start(parts: Parts) -> Self {
+        let Parts { clock, store, terms, quota, providers } = parts;
+        let bell = Arc::new(Notify::new());
+        let sessions = Sessions::new(terms, quota, Arc::clone(&clock), Arc::clone(&store), Arc::clone(&bell));
+        let upstream = |(settings, provider): (Settings, Arc<dyn Provider>)| {
+            let Settings { name, display_name, scopes, allowed_scopes, limits, .. } = settings;
+            let gate = Gate::new(limits, Arc::clone(&bell));
+            (Arc::clone(&name), Arc::new(Upstream { name, display_name, scopes, allowed_scopes, provider, gate }))
+        };
+        let providers: Arc<Providers> = Arc::new(providers.into_iter().map(upstream).collect());
+
+        let (watchdog, kennel) = watchdog();
+        let (crashes, broken) = (Arc::<Crashes>::default(), CancellationToken::new());
+        sessions.when_gone({
+            let (watchdog, crashes) = (watchdog.clone(), Arc::clone(&crashes));
+            move |id| {
+                watchdog.forget(Child::Poller(id));
+                crashes.0.lock().remove(&id);
+            }
+        });
+        let crew = Crew {
+            sessions: sessions.clone(),
+            providers: Arc::clone(&providers),
+            watchdog: watchdog.clone(),
+            crashes: Arc::clone(&crashes),
+            broken: broken.clone(),
+        };
+        let supervised = kennel.run(Arc::new(crew), Arc::clone(&clock));
+        #[expect(clippy::disallowed_methods, reason = "the watchdog itself: its end is awaited and ends the process")]
+        let supervision = tokio::spawn({
+            // However the watchdog ends, nothing is supervised any more.
+            let unsupervised = broken.clone().drop_guard();
+            async move {
+                supervised.await;
+                drop(unsupervised);
+            }
+        });
+        watchdog.start(Child::Scheduler, None);
+        Self { sessions, providers, clock, store, watchdog, crashes, supervision, broken }
+    }
+
+    /// Completes when nothing supervises the pollers any more; the process must not go on.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
+    }
+
+    pub fn health(&self) -> Health {
+        Health {
+            store: Arc::clone(&self.store),
+            watchdog: self.watchdog.clone(),
+            clock: Arc::clone(&self.clock),
+            broken: self.broken.clone(),
+        }
+    }
+
+    /// How often the poller of a session crashed so far.
+    pub fn crashes(&self) -> impl Fn(SessionId) -> u32 + Send + Sync + 'static {
+        let crashes = Arc::clone(&self.crashes);
+        move |id| crashes.0.lock().get(&id).copied().unwrap_or(0)
+    }
+
+    /// Stops in reverse order. Requests under way get 8 s; an exchange cut off then counts as ambiguous.
+    pub async fn stop(self) {
+        self.watchdog.stop(self.clock.now() + DRAIN);
+        // It was told to end; a panic in it has been logged.
+        let _ = self.supervision.await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.sessions.drain()).await;
+    }
+}
+
+impl Health {
+    pub async fn store_is_ready(&self) -> bool {
+        self.store.is_ready().await
+    }
+
+    /// False while pollers crash in a storm, and once nothing supervises them.
+    pub fn watchdog_is_ready(&self) -> bool {
+        !self.broken.is_cancelled() && self.watchdog.is_calm(self.clock.now())
+    }
+}
+
+impl Children for Crew {
+    type Key = Child;
+    type Ticket = Pass;
+
+    fn start(&self, key: Child, ticket: Option<Pass>, beat: Beat) -> BoxFuture<'static, ()> {
+        let (sessions, providers) = (self.sessions.clone(), Arc::clone(&self.providers));
+        match key {
+            Child::Poller(id) => poller::run(id, sessions, providers, ticket, beat).boxed(),
+            Child::Scheduler => {
+                let watchdog = self.watchdog.clone();
+                let start = move |id, pass| watchdog.start(Child::Poller(id), Some(pass));
+                scheduler::run(sessions, providers, start, beat).boxed()
+            }
+        }
+    }
+
+    fn patience(&self, key: &Child) -> Duration {
+        match key {
+            Child::Poller(_) => POLLER_PATIENCE,
+            Child::Scheduler => SCHEDULER_PATIENCE,
+        }
+    }
+
+    fn give_up(&self, key: Child) {
+        match key {
+            Child::Poller(id) => self.sessions.give_up(id),
+            Child::Scheduler => self.broken.cancel(),
+        }
+    }
+
+    fn observe(&self, event: &Event<Child>) {
+        match event {
+            Event::Crashed { key, cause } => {
+                warn!(child = ?key, ?cause, "crashed");
+                if let Child::Poller(id) = key {
+                    *self.crashes.0.lock().entry(*id).or_default() += 1;
+                }
+            }
+            Event::Restarted { key, after } => warn!(child = ?key, after_ms = after.as_millis(), "started again"),
+            Event::GaveUp { key } => error!(child = ?key, "crashed six times in a row, given up"),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Beginning a session: admitted, opened, and waited for until the provider has given a code or a reason why not.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::{STORE_RETRY, Sessions};
+use crate::kernel::session::{Creation, Digest, Opening, Session, SessionId, State, Status};
+use crate::kernel::verdict::Failure;
+
+#[derive(Clone, Debug)]
+pub struct Create {
+    pub provider: Arc<str>,
+    /// Space separated; may be empty.
+    pub scope: Arc<str>,
+    pub label: Option<Box<str>>,
+    pub caller: Option<Arc<str>>,
+    pub idempotency: Option<Idempotency>,
+}
+
+/// Digests of the idempotency key and of the request it came with.
+#[derive(Clone, Copy, Debug)]
+pub struct Idempotency {
+    pub key: Digest,
+    pub fingerprint: Digest,
+}
+
+#[derive(Clone, Debug)]
+pub struct Created {
+    pub session: Arc<Session>,
+    pub secret: SecretString,
+    /// The answer to an earlier request with the same idempotency key.
+    pub repeated: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CreateError {
+    /// The limit of live sessions is reached.
+    TooMany,
+    /// The idempotency key was used for another request.
+    Mismatch,
+    /// The provider gave no code; the session is gone.
+    Failed(Failure),
+    /// The store cannot keep the session; the provider was not asked.
+    Store,
+}
+
+/// For how long an idempotent request may be repeated.
+const REPEATABLE: Duration = Duration::from_secs(600);
+/// How long a creation waits for the provider.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Outcome = Result<Created, CreateError>;
+type Key = (Option<Arc<str>>, Digest);
+
+/// The idempotency keys in use: who asks first creates, equal requests get the same session.
+#[derive(Default)]
+pub(super) struct Creations {
+    taken: Mutex<HashMap<Key, Taken>>,
+}
+
+enum Taken {
+    Running { fingerprint: Digest, outcome: Shared<BoxFuture<'static, Outcome>> },
+    Done(SessionId),
+}
+
+enum Reservation {
+    First(Shared<BoxFuture<'static, Outcome>>),
+    Running(Shared<BoxFuture<'static, Outcome>>),
+    Mismatch,
+    Done(SessionId),
+}
+
+impl Sessions {
+    /// Begins a session and waits at most 20 s for the provider's code. The work goes on if the caller goes away.
+    ///
+    /// # Errors
+    /// See [`CreateError`]; no session remains.
+    pub async fn create(&self, create: Create) -> Outcome {
+        let Some(idempotency) = create.idempotency else {
+            return self.creation(create).await;
+        };
+        let key = (create.caller.clone(), idempotency.key);
+        let (outcome, first) = loop {
+            match self.shared.creations.reserve(&key, &idempotency.fingerprint, || self.creation(create.clone())) {
+                Reservation::First(outcome) => break (outcome, true),
+                Reservation::Running(outcome) => break (outcome, false),
+                Reservation::Mismatch => return Err(CreateError::Mismatch),
+                Reservation::Done(id) => match self.repeat(id, &idempotency) {
+                    Some(answer) => return answer,
+                    None => self.shared.creations.free(&key, id),
+                },
+            }
+        };
+        let created = outcome.await?;
+        let session = self.get(created.session.id()).unwrap_or(created.session);
+        Ok(Created { session, repeated: !first, ..created })
+    }
+
+    fn repeat(&self, id: SessionId, idempotency: &Idempotency) -> Option<Outcome> {
+        let session = self.peek(id)?;
+        let creation = session.creation()?;
+        if creation.fingerprint != idempotency.fingerprint {
+            return Some(Err(CreateError::Mismatch));
+        }
+        let secret = creation.secret.clone();
+        Some(Ok(Created { session, secret, repeated: true }))
+    }
+
+    fn creation(&self, create: Create) -> BoxFuture<'static, Outcome> {
+        let sessions = self.clone();
+        let key = create.idempotency.map(|idempotency| (create.caller.clone(), idempotency.key));
+        let task = self.shared.tasks.spawn(async move {
+            let outcome = sessions.create_once(create).await;
+            if let Some(key) = key {
+                sessions.shared.creations.settle(key, &outcome);
+            }
+            outcome
+        });
+        task.map(|ended| ended.unwrap_or(Err(CreateError::Failed(Failure::InternalError)))).boxed()
+    }
+
+    async fn create_once(&self, create: Create) -> Outcome {
+        let Create { provider, scope, label, caller, idempotency } = create;
+        let now = self.now();
+        let secret = new_secret()?;
+        let digest = Sha256::digest(secret.expose_secret()).into();
+        if !self.shared.quota.admit(caller.as_ref()) {
+            return Err(CreateError::TooMany);
+        }
+        let opening = Opening { id: Uuid::new_v4(), provider, caller, scope, label, secret: digest };
+        let creation = idempotency.map(|Idempotency { key, fingerprint }| Creation {
+            key,
+            fingerprint,
+            secret: secret.clone(),
+            until: now + REPEATABLE,
+        });
+        let session = Session::open(opening, creation, now);
+        if self.save(0, &session).await.is_err() {
+            self.shared.quota.release(session.opening());
+            return Err(CreateError::Store);
+        }
+        let inserted = self.shard(session.id()).lock().table.insert(session.clone());
+        let Ok(session) = inserted else {
+            self.shared.quota.release(session.opening());
+            return Err(CreateError::Failed(Failure::InternalError));
+        };
+        self.ring(&session);
+
+        let begun = self.wait(session.id(), session.revision(), now + PATIENCE).await;
+        let failure = match begun.as_ref().map(|session| (session.status(), session.state())) {
+            Some((_, State::Failed { failure, .. })) => *failure,
+            Some((Status::Starting, _)) => Failure::ProviderTimeout,
+            Some(_) => return Ok(Created { session: begun.unwrap_or(session), secret, repeated: false }),
+            None => Failure::InternalError,
+        };
+        self.abandon(session.id());
+        Err(CreateError::Failed(failure))
+    }
+
+    /// Nobody will ever hear of this session: it leaves the table at once, and the store as soon as that can be.
+    fn abandon(&self, id: SessionId) {
+        self.forget(id);
+        let sessions = self.clone();
+        self.shared.tasks.spawn(async move {
+            while sessions.shared.store.remove(id).await.is_err() {
+                sessions.shared.clock.sleep_until(sessions.now() + STORE_RETRY).await;
+            }
+        });
+    }
+}
+
+impl Creations {
+    /// The first to come calls `begin`, under the lock: it must only set off.
+    fn reserve(&self, key: &Key, fingerprint: &Digest, begin: impl FnOnce() -> BoxFuture<'static, Outcome>) -> Reservation {
+        let mut taken = self.taken.lock();
+        match taken.get(key) {
+            Some(Taken::Running { fingerprint: other, .. }) if other != fingerprint => Reservation::Mismatch,
+            Some(Taken::Running { outcome, .. }) => Reservation::Running(outcome.clone()),
+            Some(Taken::Done(id)) => Reservation::Done(*id),
+            None => {
+                let outcome = begin().shared();
+                taken.insert(key.clone(), Taken::Running { fingerprint: *fingerprint, outcome: outcome.clone() });
+                Reservation::First(outcome)
+            }
+        }
+    }
+
+    fn settle(&self, key: Key, outcome: &Outcome) {
+        let mut taken = self.taken.lock();
+        match outcome {
+            Ok(created) => taken.insert(key, Taken::Done(created.session.id())),
+            Err(_) => taken.remove(&key),
+        };
+    }
+
+    fn free(&self, key: &Key, id: SessionId) {
+        let mut taken = self.taken.lock();
+        if matches!(taken.get(key), Some(Taken::Done(known)) if *known == id) {
+            taken.remove(key);
+        }
+    }
+
+    /// The session's request can no longer be repeated.
+    pub(super) fn forget(&self, session: &Session) {
+        if let Some(creation) = session.creation() {
+            self.free(&(session.opening().caller.clone(), creation.key), session.id());
+        }
+    }
+}
+
+/// 256 random bits, `ars_` and base64url.
+fn new_secret() -> Result<SecretString, CreateError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|_| CreateError::Failed(Failure::InternalError))?;
+    Ok(SecretString::from(format!("ars_{}", BASE64_URL_SAFE_NO_PAD.encode(bytes))))
+}

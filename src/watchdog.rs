@@ -1,0 +1,243 @@
+//! Runs tasks by key and starts them again when they panic or hang, within a budget; past it, gives up out loud.
+//!
+//! It knows no session and no table: whoever composes the program hands it [`Children`], which say how to start the task of a
+//! key and what giving up means. There are never two tasks for one key. A crash costs the task that crashed and nothing else:
+//! the replacement reads what it needs from the state that outlived its predecessor.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinError;
+use tokio_util::task::JoinMap;
+
+use crate::clock::Clock;
+use crate::kernel::restarts::{Decision, Restarts, Storm};
+use crate::kernel::time::Timestamp;
+
+/// What the watchdog runs.
+pub trait Children: Send + Sync + 'static {
+    type Key: Clone + Eq + Hash + Debug + Send + Sync + 'static;
+    /// What only the first start of a task is given; a replacement gets none.
+    type Ticket: Send + 'static;
+
+    /// The task for `key`. It may panic at any point, also before it is first polled.
+    fn start(&self, key: Self::Key, ticket: Option<Self::Ticket>, beat: Beat) -> BoxFuture<'static, ()>;
+
+    /// How long a task may go without a beat before it counts as hung. It is then dropped at its next await point.
+    fn patience(&self, key: &Self::Key) -> Duration;
+
+    /// The task crashed six times in a row and is not started again. Must not panic.
+    fn give_up(&self, key: Self::Key);
+
+    /// Told of everything that goes wrong, as it happens. Must not panic.
+    fn observe(&self, event: &Event<Self::Key>);
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event<K> {
+    Crashed { key: K, cause: Cause },
+    Restarted { key: K, after: Duration },
+    GaveUp { key: K },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    Panicked,
+    /// No beat for longer than its patience.
+    Hung,
+}
+
+/// With which a task shows that it lives.
+#[derive(Clone)]
+pub struct Beat(Arc<Pulse>);
+
+struct Pulse {
+    clock: Arc<dyn Clock>,
+    last: AtomicU64,
+    accepted: AtomicBool,
+}
+
+/// Starts tasks from outside. Orders are never lost and never block.
+pub struct Watchdog<C: Children> {
+    orders: UnboundedSender<Order<C>>,
+    storm: Arc<Mutex<Storm>>,
+}
+
+enum Order<C: Children> {
+    Start(C::Key, Option<C::Ticket>),
+    Forget(C::Key),
+    Stop { patience_until: Timestamp },
+}
+
+/// The side that runs; its end is the end of supervision, so the process must not outlive it.
+pub struct Kennel<C: Children> {
+    orders: UnboundedReceiver<Order<C>>,
+    storm: Arc<Mutex<Storm>>,
+}
+
+struct Running<C: Children> {
+    children: Arc<C>,
+    clock: Arc<dyn Clock>,
+    tasks: JoinMap<C::Key, Result<(), Cause>>,
+    beats: HashMap<C::Key, Beat>,
+    restarts: HashMap<C::Key, Restarts>,
+    storm: Arc<Mutex<Storm>>,
+}
+
+/// The two ends of a watchdog. Orders wait until [`Kennel::run`].
+pub fn watchdog<C: Children>() -> (Watchdog<C>, Kennel<C>) {
+    let (send, orders) = unbounded_channel();
+    let storm = Arc::<Mutex<Storm>>::default();
+    (Watchdog { orders: send, storm: Arc::clone(&storm) }, Kennel { orders, storm })
+}
+
+impl<C: Children> Clone for Watchdog<C> {
+    fn clone(&self) -> Self {
+        Self { orders: self.orders.clone(), storm: Arc::clone(&self.storm) }
+    }
+}
+
+impl<C: Children> Watchdog<C> {
+    /// Runs the task of `key`, unless it is running or about to be started again.
+    pub fn start(&self, key: C::Key, ticket: Option<C::Ticket>) {
+        let _ = self.orders.send(Order::Start(key, ticket));
+    }
+
+    /// Forgets how often `key` crashed: it is over and will not be started again.
+    pub fn forget(&self, key: C::Key) {
+        let _ = self.orders.send(Order::Forget(key));
+    }
+
+    /// Starts nothing more, waits until `patience_until` for what runs, then drops the rest.
+    pub fn stop(&self, patience_until: Timestamp) {
+        let _ = self.orders.send(Order::Stop { patience_until });
+    }
+
+    /// False while tasks crash in a storm; see [`Storm`].
+    pub fn is_calm(&self, now: Timestamp) -> bool {
+        !self.storm.lock().is_raging(now)
+    }
+}
+
+impl<C: Children> Kennel<C> {
+    /// Runs until [`Watchdog::stop`] or until every [`Watchdog`] is gone.
+    pub async fn run(self, children: Arc<C>, clock: Arc<dyn Clock>) {
+        let Self { mut orders, storm } = self;
+        let mut running = Running { children, clock, tasks: JoinMap::new(), beats: HashMap::new(), restarts: HashMap::new(), storm };
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Start(key, ticket)) => running.start(key, ticket),
+                    Some(Order::Forget(key)) => {
+                        running.restarts.remove(&key);
+                    }
+                    Some(Order::Stop { patience_until }) => return running.drain(patience_until).await,
+                    None => return running.tasks.shutdown().await,
+                },
+                Some((key, end)) = running.tasks.join_next() => running.ended(key, end),
+            }
+        }
+    }
+}
+
+impl<C: Children> Running<C> {
+    fn start(&mut self, key: C::Key, ticket: Option<C::Ticket>) {
+        if !self.tasks.contains_key(&key) {
+            self.spawn(key, ticket, Duration::ZERO);
+        }
+    }
+
+    fn spawn(&mut self, key: C::Key, ticket: Option<C::Ticket>, delay: Duration) {
+        let beat = Beat::new(Arc::clone(&self.clock));
+        self.beats.insert(key.clone(), beat.clone());
+        let children = Arc::clone(&self.children);
+        let clock = Arc::clone(&self.clock);
+        let patience = self.children.patience(&key);
+        self.tasks.spawn(key.clone(), async move {
+            if !delay.is_zero() {
+                clock.sleep_until(clock.now() + delay).await;
+                beat.alive();
+            }
+            let mut child = children.start(key, ticket, beat.clone());
+            loop {
+                let deadline = beat.last() + patience;
+                tokio::select! {
+                    biased;
+                    () = &mut child => return Ok(()),
+                    () = clock.sleep_until(deadline) => {
+                        if beat.last() + patience <= clock.now() {
+                            return Err(Cause::Hung);
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    fn ended(&mut self, key: C::Key, end: Result<Result<(), Cause>, JoinError>) {
+        if self.beats.remove(&key).is_some_and(|beat| beat.was_accepted()) {
+            self.restarts.remove(&key);
+        }
+        let cause = match end {
+            Ok(Ok(())) => return,
+            Ok(Err(cause)) => cause,
+            Err(error) if error.is_panic() => Cause::Panicked,
+            Err(_) => return,
+        };
+        self.storm.lock().crashed(self.clock.now());
+        self.children.observe(&Event::Crashed { key: key.clone(), cause });
+        match self.restarts.entry(key.clone()).or_default().crashed() {
+            Decision::RestartAfter(after) => {
+                self.spawn(key.clone(), None, after);
+                self.children.observe(&Event::Restarted { key, after });
+            }
+            Decision::GiveUp => {
+                self.restarts.remove(&key);
+                self.children.observe(&Event::GaveUp { key: key.clone() });
+                self.children.give_up(key);
+            }
+        }
+    }
+
+    async fn drain(mut self, patience_until: Timestamp) {
+        let mut too_late = self.clock.sleep_until(patience_until);
+        loop {
+            tokio::select! {
+                ended = self.tasks.join_next() => if ended.is_none() { return },
+                () = &mut too_late => return self.tasks.shutdown().await,
+            }
+        }
+    }
+}
+
+impl Beat {
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        let last = AtomicU64::new(clock.now().as_millis());
+        Self(Arc::new(Pulse { clock, last, accepted: AtomicBool::new(false) }))
+    }
+
+    /// The task has done accepted work: its earlier crashes are forgiven.
+    pub fn accepted(&self) {
+        self.0.accepted.store(true, Ordering::Relaxed);
+        self.alive();
+    }
+
+    fn alive(&self) {
+        self.0.last.store(self.0.clock.now().as_millis(), Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.last.load(Ordering::Relaxed))
+    }
+
+    fn was_accepted(&self) -> bool {
+        self.0.accepted.load(Ordering::Relaxed)
+    }
+}
