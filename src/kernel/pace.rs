@@ -41,8 +41,8 @@ impl Pace {
 
     /// The least time from an answer to the next request: the interval × 1.2, × 1.4 once the provider has said `slow_down`.
     pub fn gap(self) -> Duration {
-        let tenths = if self.slowed { 14 } else { 12 };
-        Duration::from_millis(self.interval_ms.saturating_mul(tenths).div_ceil(10))
+        let extra_tenths = if self.slowed { 4 } else { 2 };
+        Duration::from_millis(self.interval_ms.saturating_add(self.interval_ms.div_ceil(10).saturating_mul(extra_tenths)))
     }
 
     /// RFC 8628 §3.5 `slow_down`: at least 5 s more for this and all later requests; more if the provider names more.

@@ -13,15 +13,18 @@
 //! ([`Session::attempt`]) and reported with the attempt's number; a report for any other attempt is refused. So a poller that
 //! dies leaves an open attempt and no half change, and one that was given up for dead cannot write any more.
 
+mod ending;
+mod exchange;
+
 use core::time::Duration;
 use std::sync::Arc;
 
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use super::pace::{Jitter, Pace};
+use super::pace::Pace;
 use super::time::Timestamp;
-use super::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
+use super::verdict::{DeviceCode, Failure, Grant, Prompt};
 
 pub type SessionId = Uuid;
 /// A SHA-256 digest: of a session secret, a caller key, a claim key or an idempotency key.
@@ -206,9 +209,6 @@ const REVOCATION_RETRY: Duration = Duration::from_secs(30);
 const ABANDONED: Duration = Duration::from_secs(60);
 /// From here on readers are told that the provider cannot be reached.
 const UNREACHABLE_AFTER: u8 = 3;
-/// How much earlier than announced a code may expire without being suspect.
-const EXPIRY_SLACK: Duration = Duration::from_secs(10);
-
 impl Session {
     /// A new session, `starting`: the provider is to be asked for a code at once.
     pub fn open(opening: Opening, creation: Option<Creation>, now: Timestamp) -> Self {
@@ -306,229 +306,6 @@ impl Session {
         }
     }
 
-    /// Announces an exchange with the provider; it is open until it is reported. An attempt found open belongs to a poller
-    /// that died: it is closed as ambiguous, the pace counts from `now`, and nothing is asked (`None`).
-    ///
-    /// # Errors
-    /// [`Refused::NotDue`] when there is nothing to ask yet or any more.
-    pub fn attempt(mut self, now: Timestamp) -> Result<(Self, Option<(Attempt, Errand)>), Refused> {
-        if let Some(open) = self.open_attempt {
-            if open.answered {
-                return Err(Refused::NotDue);
-            }
-            return Ok((self.abandoned(now), None));
-        }
-        let errand = match (&self.state, &self.revocation) {
-            (_, Some(revocation)) if revocation.next_at <= now => Errand::Revoke(Arc::clone(&revocation.grant)),
-            (State::Starting, None) => Errand::Begin,
-            (State::Pending(pending), None) if pending.next_poll_at <= now && !pending.is_hopeless() => {
-                Errand::Poll(Arc::clone(&pending.device_code))
-            }
-            _ => return Err(Refused::NotDue),
-        };
-        self.attempts = self.attempts.wrapping_add(1);
-        self.open_attempt = Some(OpenAttempt { since: now, answered: false });
-        let attempt = Attempt(self.attempts);
-        Ok((self, Some((attempt, errand))))
-    }
-
-    fn abandoned(mut self, now: Timestamp) -> Self {
-        self.open_attempt = None;
-        if let Some(revocation) = &self.revocation {
-            self.revocation = Some(revocation.tried(now));
-        } else if let State::Pending(pending) = &mut self.state {
-            pending.doubt = Doubt::Sent;
-            pending.next_poll_at = pending.no_later_than_last(pending.pace.next(now, 0, None, Jitter::default()), now);
-        }
-        self
-    }
-
-    /// An answer has arrived and is being reported: from here on the attempt does not count as abandoned, however long the
-    /// store takes.
-    ///
-    /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one.
-    pub fn answered(mut self, attempt: Attempt) -> Result<Self, Refused> {
-        match &mut self.open_attempt {
-            Some(open) if self.attempts == attempt.0 => open.answered = true,
-            _ => return Err(Refused::Stale),
-        }
-        Ok(self)
-    }
-
-    /// The device authorization response (RFC 8628 §3.2): `starting` becomes `pending`. The first poll waits one interval.
-    ///
-    /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one, or the session is no longer `starting`.
-    pub fn began(self, attempt: Attempt, began: Began, now: Timestamp, jitter: Jitter) -> Result<Self, Refused> {
-        let mut next = self.close(attempt)?;
-        if !matches!(next.state, State::Starting) {
-            return Err(Refused::Stale);
-        }
-        let Began { device_code, prompt, interval } = began;
-        let pace = Pace::new(interval);
-        let mut pending = Pending {
-            device_code,
-            began_at: now,
-            expires_at: prompt.expires_at,
-            pace,
-            next_poll_at: now,
-            doubt: Doubt::None,
-            failures: 0,
-            gibberish: 0,
-        };
-        pending.next_poll_at = pending.no_later_than_last(pace.next(now, 0, None, jitter), now);
-        next.prompt = Some(prompt);
-        Ok(next.become_visibly(State::Pending(pending)))
-    }
-
-    /// The provider gave no code: `starting` becomes `failed`.
-    ///
-    /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one, or the session is no longer `starting`.
-    pub fn not_begun(self, attempt: Attempt, failure: Failure, now: Timestamp) -> Result<Self, Refused> {
-        let next = self.close(attempt)?;
-        if !matches!(next.state, State::Starting) {
-            return Err(Refused::Stale);
-        }
-        next.fail(failure, now)
-    }
-
-    /// A token response (RFC 8628 §3.5), received at `now`. A grant that comes after the session was settled is kept only to
-    /// be revoked.
-    ///
-    /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one.
-    pub fn report(self, attempt: Attempt, verdict: Verdict, now: Timestamp, jitter: Jitter, terms: &Terms) -> Result<Self, Refused> {
-        let asked = self.open_attempt.map(|open| open.since);
-        let next = self.close(attempt)?;
-        let State::Pending(pending) = next.state.clone() else {
-            return match verdict {
-                Verdict::Authorized(grant) if next.is_settled() => Ok(next.revoking(grant, now).durably()),
-                _ => Ok(next),
-            };
-        };
-        let failed = |failure| State::Failed { at: now, failure };
-        let expired = State::Expired { at: now };
-        let was_last = asked >= Some(pending.expires_at);
-        match verdict {
-            Verdict::Authorized(grant) => Ok(next.become_visibly(State::Authorized { grant, claim_by: now + terms.claim_ttl })),
-            Verdict::Denied => Ok(next.become_visibly(State::Denied { at: now })),
-            Verdict::Expired if pending.doubt == Doubt::Sent && now + EXPIRY_SLACK < pending.expires_at => {
-                Ok(next.become_visibly(failed(Failure::GrantLost)))
-            }
-            Verdict::Expired => Ok(next.become_visibly(expired)),
-            Verdict::DeadCode if pending.doubt == Doubt::Sent => Ok(next.become_visibly(failed(Failure::GrantLost))),
-            Verdict::DeadCode if now >= pending.expires_at => Ok(next.become_visibly(expired)),
-            Verdict::DeadCode | Verdict::Rejected => Ok(next.become_visibly(failed(Failure::ProviderRejected))),
-            Verdict::Redirected => Ok(next.become_visibly(failed(Failure::ProviderInvalidResponse))),
-            _ if was_last => Ok(next.become_visibly(expired)),
-            Verdict::Gibberish { tolerated, .. } if pending.gibberish >= tolerated => {
-                Ok(next.become_visibly(failed(Failure::ProviderInvalidResponse)))
-            }
-            Verdict::Pending => Ok(next.wait(pending.heard(), now, None, jitter)),
-            Verdict::SlowDown { interval, retry_after } => {
-                let mut pending = pending;
-                pending.pace = pending.pace.slow_down(interval, retry_after);
-                (pending.failures, pending.gibberish) = (0, 0);
-                Ok(next.wait(pending, now, retry_after, jitter).durably())
-            }
-            Verdict::Unreachable { ambiguous, retry_after } => Ok(next.wait(pending.unheard(ambiguous, 0), now, retry_after, jitter)),
-            Verdict::Throttled { retry_after } => Ok(next.wait(pending.unheard(false, 0), now, retry_after, jitter)),
-            Verdict::Gibberish { ambiguous, .. } => Ok(next.wait(pending.unheard(ambiguous, 1), now, None, jitter)),
-        }
-    }
-
-    /// The answer to a revocation request: done, or to be tried again until its period is over.
-    ///
-    /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one.
-    pub fn revoked(self, attempt: Attempt, done: bool, now: Timestamp) -> Result<Self, Refused> {
-        let mut next = self.close(attempt)?;
-        match &next.revocation {
-            Some(revocation) if !done && now < revocation.until => {
-                next.revocation = Some(revocation.tried(now));
-                Ok(next)
-            }
-            _ => {
-                next.revocation = None;
-                Ok(next.durably())
-            }
-        }
-    }
-
-    /// Hands the tokens to their owner, once: to the first claim key that asks, which may read them again for
-    /// [`CLAIM_WINDOW`]; without a key, never again.
-    ///
-    /// # Errors
-    /// [`Refused::StillPending`], [`Refused::NotAuthorized`], [`Refused::AlreadyClaimed`].
-    pub fn claim(self, key: Option<Digest>, now: Timestamp) -> Result<Claimed, Refused> {
-        match &self.state {
-            State::Starting | State::Pending(_) => Err(Refused::StillPending),
-            State::Authorized { claim_by, .. } if *claim_by <= now => Err(Refused::NotAuthorized),
-            State::Authorized { grant, .. } => {
-                let grant = Arc::clone(grant);
-                let held = key.map(|key| Held { key, grant: Arc::clone(&grant), until: now + CLAIM_WINDOW });
-                Ok((grant, Some(self.become_visibly(State::Claimed { at: now, held }))))
-            }
-            State::Claimed { held: Some(held), .. } if key == Some(held.key) && now < held.until => Ok((Arc::clone(&held.grant), None)),
-            State::Claimed { .. } => Err(Refused::AlreadyClaimed),
-            State::Denied { .. } | State::Expired { .. } | State::Cancelled { .. } | State::Failed { .. } => Err(Refused::NotAuthorized),
-        }
-    }
-
-    /// The owner wants no more of it: what waits is cancelled, what is authorized is cancelled and revoked, what is claimed is
-    /// acknowledged (its tokens erased). Anything else is left as it is.
-    ///
-    /// # Errors
-    /// [`Refused::Settled`] when there was nothing to do.
-    pub fn cancel(mut self, now: Timestamp) -> Result<Self, Refused> {
-        match self.state.clone() {
-            State::Starting | State::Pending(_) => Ok(self.become_visibly(State::Cancelled { at: now })),
-            State::Authorized { grant, .. } => Ok(self.revoking(grant, now).become_visibly(State::Cancelled { at: now })),
-            State::Claimed { at, held: Some(_) } => {
-                self.state = State::Claimed { at, held: None };
-                Ok(self.durably())
-            }
-            _ => Err(Refused::Settled),
-        }
-    }
-
-    /// Ends a session that cannot go on, for a reason on our side or before it had a code.
-    ///
-    /// # Errors
-    /// [`Refused::Settled`], also for an authorized session: its tokens wait for their owner whatever happens to pollers.
-    pub fn fail(self, failure: Failure, now: Timestamp) -> Result<Self, Refused> {
-        match self.state {
-            State::Starting | State::Pending(_) => Ok(self.become_visibly(State::Failed { at: now, failure })),
-            _ => Err(Refused::Settled),
-        }
-    }
-
-    /// Does what time alone demands: expires what nobody claimed, erases what may not be read any more, forgets what is over.
-    ///
-    /// # Errors
-    /// [`Refused::NotDue`] when time demands nothing yet.
-    pub fn lapse(mut self, now: Timestamp, terms: &Terms) -> Result<Lapsed, Refused> {
-        if self.creation.as_ref().is_some_and(|creation| creation.until <= now) {
-            self.creation = None;
-            return Ok(Lapsed::Kept(self.durably()));
-        }
-        if !matches!(self.due(terms), Some((at, Due::Lapse)) if at <= now) {
-            return Err(Refused::NotDue);
-        }
-        match self.state.clone() {
-            State::Starting => Err(Refused::NotDue),
-            State::Pending(_) => Ok(Lapsed::Kept(self.become_visibly(State::Expired { at: now }))),
-            State::Authorized { grant, .. } => Ok(Lapsed::Kept(self.revoking(grant, now).become_visibly(State::Expired { at: now }))),
-            State::Claimed { at, held: Some(_) } => {
-                self.state = State::Claimed { at, held: None };
-                Ok(Lapsed::Kept(self.durably()))
-            }
-            _ => Ok(Lapsed::Forgotten),
-        }
-    }
-
     /// Nothing leaves a settled state.
     pub fn is_settled(&self) -> bool {
         self.status().is_settled()
@@ -558,24 +335,6 @@ impl Session {
         self.id() == next.id() && settled_stays && self.version <= next.version && self.revision <= next.revision
     }
 
-    fn close(mut self, attempt: Attempt) -> Result<Self, Refused> {
-        if self.open_attempt.is_none() || self.attempts != attempt.0 {
-            return Err(Refused::Stale);
-        }
-        self.open_attempt = None;
-        Ok(self)
-    }
-
-    fn wait(mut self, mut pending: Pending, now: Timestamp, retry_after: Option<Duration>, jitter: Jitter) -> Self {
-        let was_reachable = self.provider_reachable();
-        pending.next_poll_at = pending.no_later_than_last(pending.pace.next(now, pending.failures, retry_after, jitter), now);
-        self.state = State::Pending(pending);
-        if self.provider_reachable() != was_reachable {
-            self.revision = self.revision.saturating_add(1);
-        }
-        self
-    }
-
     fn revoking(mut self, grant: Arc<Grant>, now: Timestamp) -> Self {
         self.revocation = Some(Arc::new(Revocation { grant, next_at: now, until: now + REVOCATION_PERIOD }));
         self
@@ -590,37 +349,6 @@ impl Session {
         self.state = state;
         self.revision = self.revision.saturating_add(1);
         self.durably()
-    }
-}
-
-impl Pending {
-    pub fn pace(&self) -> Pace {
-        self.pace
-    }
-
-    /// The last poll comes at the expiry, or one gap after the last answer where that is later; no back-off delays it.
-    fn no_later_than_last(&self, wanted: Timestamp, answered: Timestamp) -> Timestamp {
-        if wanted < self.expires_at { wanted } else { self.expires_at.max(answered + self.pace.gap()) }
-    }
-
-    /// The interval is so long that even the last poll would come after twice the code's lifetime: there is none.
-    fn is_hopeless(&self) -> bool {
-        self.next_poll_at > self.expires_at + self.expires_at.since(self.began_at)
-    }
-
-    /// The provider still knows the code, so no earlier request has spent it.
-    fn heard(mut self) -> Self {
-        (self.doubt, self.failures, self.gibberish) = (Doubt::None, 0, 0);
-        self
-    }
-
-    fn unheard(mut self, ambiguous: bool, gibberish: u8) -> Self {
-        if ambiguous {
-            self.doubt = Doubt::Sent;
-        }
-        self.failures = self.failures.saturating_add(1);
-        self.gibberish = if gibberish == 0 { 0 } else { self.gibberish.saturating_add(gibberish) };
-        self
     }
 }
 

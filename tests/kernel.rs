@@ -1,0 +1,471 @@
+//! What holds for the kernel whatever comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anteroom::kernel::pace::{Jitter, Pace};
+use anteroom::kernel::restarts::{Decision, Restarts, Storm};
+use anteroom::kernel::session::{Attempt, Digest, Errand, Lapsed, Opening, Refused, Session, State, Status, Terms};
+use anteroom::kernel::table::{Lane, Table};
+use anteroom::kernel::time::Timestamp;
+use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+const TERMS: Terms = Terms { claim_ttl: Duration::from_secs(300), retention: Duration::from_secs(600) };
+
+// === vocabulary ===
+
+fn opened(now: Timestamp) -> Session {
+    let (provider, scope) = (Arc::from("acme"), Arc::from("openid"));
+    Session::open(Opening { id: Uuid::from_u128(7), provider, caller: None, scope, label: None, secret: [0; 32] }, None, now)
+}
+
+fn began(now: Timestamp, lifetime: Duration, interval: Option<Duration>) -> Began {
+    let device_code =
+        DeviceCode { code: "device".to_owned().into(), code_verifier: None, token_endpoint: Arc::from("https://id.test/token") };
+    let prompt = Prompt {
+        user_code: "WDJB-MJHT".into(),
+        verification_uri: Arc::from("https://id.test/device"),
+        verification_uri_complete: None,
+        expires_at: now + lifetime,
+    };
+    Began { device_code: Arc::new(device_code), prompt: Arc::new(prompt), interval }
+}
+
+fn grant() -> Arc<Grant> {
+    Arc::new(Grant {
+        access_token: "access".to_owned().into(),
+        token_type: "Bearer".into(),
+        expires_at: None,
+        refresh_token: None,
+        id_token: None,
+        scope: None,
+        claims: None,
+    })
+}
+
+fn announced(session: Session, now: Timestamp) -> (Session, Attempt) {
+    let (session, announced) = session.attempt(now).expect("an attempt is due");
+    (session, announced.expect("no attempt was open").0)
+}
+
+/// A session that began at [`START`] with the default interval and a life of 600 s.
+fn pending() -> Session {
+    let (session, attempt) = announced(opened(START), START);
+    session.began(attempt, began(START, secs(600), None), START, Jitter(0)).expect("it was starting")
+}
+
+/// Polls at the moment the session is due and reports `verdict` at once.
+fn polled(session: Session, verdict: Verdict) -> Session {
+    let now = session.next_poll_at().expect("it is pending");
+    let (session, attempt) = announced(session, now);
+    session.report(attempt, verdict, now, Jitter(0), &TERMS).expect("the attempt is open")
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn failure(session: &Session) -> Option<Failure> {
+    match session.state() {
+        State::Failed { failure, .. } => Some(*failure),
+        _ => None,
+    }
+}
+
+// === any sequence of inputs ===
+
+#[derive(Clone, Debug)]
+enum Input {
+    Advance(u64),
+    AdvanceToDue,
+    Attempt,
+    Begun { lifetime: u64, interval: Option<u64> },
+    NotBegun,
+    Answer(Verdict),
+    StaleAnswer,
+    Claim(Option<u8>),
+    Cancel,
+    GiveUp,
+    Lapse,
+}
+
+fn verdicts() -> impl Strategy<Value = Verdict> {
+    let wait = || prop::option::of(0u64..100_000).prop_map(|secs| secs.map(Duration::from_secs));
+    prop_oneof![
+        6 => Just(Verdict::Pending),
+        2 => (wait(), wait()).prop_map(|(interval, retry_after)| Verdict::SlowDown { interval, retry_after }),
+        1 => Just(()).prop_map(|()| Verdict::Authorized(grant())),
+        1 => Just(Verdict::Denied),
+        1 => Just(Verdict::Expired),
+        1 => Just(Verdict::DeadCode),
+        1 => Just(Verdict::Rejected),
+        3 => (any::<bool>(), wait()).prop_map(|(ambiguous, retry_after)| Verdict::Unreachable { ambiguous, retry_after }),
+        1 => wait().prop_map(|retry_after| Verdict::Throttled { retry_after }),
+        2 => (any::<bool>(), 0u8..6).prop_map(|(ambiguous, tolerated)| Verdict::Gibberish { ambiguous, tolerated }),
+        1 => Just(Verdict::Redirected),
+    ]
+}
+
+fn inputs() -> impl Strategy<Value = Input> {
+    prop_oneof![
+        3 => (0u64..20_000).prop_map(Input::Advance),
+        8 => Just(Input::AdvanceToDue),
+        8 => Just(Input::Attempt),
+        4 => (0u64..100_000, prop::option::of(0u64..u64::MAX / 1000)).prop_map(|(lifetime, interval)| Input::Begun { lifetime, interval }),
+        1 => Just(Input::NotBegun),
+        8 => verdicts().prop_map(Input::Answer),
+        1 => Just(Input::StaleAnswer),
+        2 => prop::option::of(0u8..3).prop_map(Input::Claim),
+        1 => Just(Input::Cancel),
+        1 => Just(Input::GiveUp),
+        2 => Just(Input::Lapse),
+    ]
+}
+
+/// What a reader can see, without the counters.
+fn visible(session: &Session) -> (Status, bool, bool, Option<Failure>) {
+    (session.status(), session.prompt().is_some(), session.provider_reachable(), failure(session))
+}
+
+fn pace(session: &Session) -> Option<Pace> {
+    match session.state() {
+        State::Pending(pending) => Some(pending.pace()),
+        _ => None,
+    }
+}
+
+/// One session under test, with what the invariants need to remember.
+struct Run {
+    session: Session,
+    now: Timestamp,
+    jitter: Jitter,
+    open: Option<Attempt>,
+    closed: Option<Attempt>,
+    last_answer: Option<Timestamp>,
+    claimed_by: Option<Option<Digest>>,
+    forgotten: bool,
+}
+
+impl Run {
+    fn feed(&mut self, input: Input) {
+        let before = self.session.clone();
+        let next = self.apply(input);
+        let Ok(next) = next else { return };
+        assert!(next.version() >= before.version());
+        assert_eq!(next.revision() - before.revision(), u64::from(visible(&next) != visible(&before)));
+        if before.is_settled() {
+            assert_eq!(next.status(), before.status(), "nothing leaves a settled state");
+            assert_eq!(failure(&next), failure(&before));
+        }
+        if let (Some(before), Some(next)) = (pace(&before), pace(&next)) {
+            assert!(next.interval() >= before.interval() && next.gap() >= before.gap(), "the interval never shrinks");
+        }
+        if visible(&next) != visible(&before) {
+            assert!(next.version() > before.version() || next.status() == before.status(), "a change of status is durable");
+        }
+        self.session = next;
+    }
+
+    fn apply(&mut self, input: Input) -> Result<Session, Refused> {
+        let session = self.session.clone();
+        match input {
+            Input::Advance(millis) => self.now = self.now + Duration::from_millis(millis),
+            Input::AdvanceToDue => {
+                if let Some((due, _)) = session.due(&TERMS) {
+                    self.now = self.now.max(due);
+                }
+            }
+            Input::Attempt => return self.attempt(session),
+            Input::Begun { lifetime, interval } => {
+                let began = began(self.now, secs(lifetime), interval.map(secs));
+                let next = session.began(self.open.ok_or(Refused::Stale)?, began, self.now, self.jitter)?;
+                return self.reported(next);
+            }
+            Input::NotBegun => {
+                let next = session.not_begun(self.open.ok_or(Refused::Stale)?, Failure::ProviderUnreachable, self.now)?;
+                return self.reported(next);
+            }
+            Input::Answer(verdict) => {
+                let authorized = matches!(verdict, Verdict::Authorized(_));
+                let was_pending = session.status() == Status::Pending;
+                let next = session.report(self.open.ok_or(Refused::Stale)?, verdict, self.now, self.jitter, &TERMS)?;
+                assert_eq!(was_pending && authorized, next.status() == Status::Authorized, "tokens come from a pending session only");
+                return self.reported(next);
+            }
+            Input::StaleAnswer => {
+                if let Some(stale) = self.closed {
+                    let refused = session.report(stale, Verdict::Authorized(grant()), self.now, self.jitter, &TERMS);
+                    assert_eq!(refused.err(), Some(Refused::Stale));
+                }
+            }
+            Input::Claim(key) => return self.claim(session, key.map(|key| [key; 32])),
+            Input::Cancel => return session.cancel(self.now),
+            Input::GiveUp => return session.fail(Failure::InternalError, self.now),
+            Input::Lapse => match session.clone().lapse(self.now, &TERMS)? {
+                Lapsed::Kept(next) => return Ok(next),
+                Lapsed::Forgotten => {
+                    assert!(session.is_settled() && !session.is_readable(self.now, &TERMS));
+                    self.forgotten = true;
+                }
+            },
+        }
+        Err(Refused::NotDue)
+    }
+
+    fn attempt(&mut self, session: Session) -> Result<Session, Refused> {
+        let (next, announced) = session.clone().attempt(self.now)?;
+        match announced {
+            Some((attempt, errand)) => {
+                if let Errand::Poll(_) = errand {
+                    let gap = pace(&session).expect("only a pending session polls").gap();
+                    let answered = self.last_answer.expect("it began");
+                    assert!(self.now >= answered + gap, "a poll is never early");
+                }
+                self.open = Some(attempt);
+            }
+            // The open attempt counted as dead: the pace counts from here.
+            None => {
+                self.closed = self.open.take();
+                self.last_answer = Some(self.now);
+            }
+        }
+        Ok(next)
+    }
+
+    /// The kernel took the report of the open attempt: it is closed.
+    fn reported(&mut self, next: Session) -> Result<Session, Refused> {
+        self.last_answer = Some(self.now);
+        self.closed = self.open.take();
+        Ok(next)
+    }
+
+    fn claim(&mut self, session: Session, key: Option<Digest>) -> Result<Session, Refused> {
+        let before = session.status();
+        let (_, next) = session.clone().claim(key, self.now)?;
+        assert!(matches!(before, Status::Authorized | Status::Claimed), "tokens are reached from authorized or claimed only");
+        let holder = *self.claimed_by.get_or_insert(key);
+        assert_eq!(holder, key, "one claim has the tokens, no other ever gets them");
+        assert!(before == Status::Authorized || key.is_some(), "without a key, once");
+        next.ok_or(Refused::NotDue)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_of_inputs_keeps_the_invariants(inputs in prop::collection::vec(inputs(), 1..120), jitter in any::<u8>()) {
+        let mut run = Run {
+            session: opened(START), now: START, jitter: Jitter(jitter), open: None, closed: None,
+            last_answer: None, claimed_by: None, forgotten: false,
+        };
+        for input in inputs {
+            run.feed(input);
+            if run.forgotten {
+                break;
+            }
+            prop_assert!(run.session.due(&TERMS).is_some(), "a session is never left without a deadline");
+        }
+    }
+
+    #[test]
+    fn the_next_poll_is_never_earlier_than_the_interval(
+        interval in prop::option::of(any::<u64>()), slow_downs in 0usize..5, failures in any::<u8>(),
+        retry_after in prop::option::of(any::<u64>()), jitter in any::<u8>(),
+    ) {
+        let mut pace = Pace::new(interval.map(Duration::from_millis));
+        for _ in 0..slow_downs {
+            let slower = pace.slow_down(None, None);
+            prop_assert!(slower.interval() >= pace.interval().saturating_add(secs(5)).min(Duration::from_millis(u64::MAX)));
+            pace = slower;
+        }
+        let next = pace.next(START, failures, retry_after.map(Duration::from_secs), Jitter(jitter));
+        prop_assert!(next >= START + pace.interval());
+    }
+
+    #[test]
+    fn the_agenda_names_every_session_at_its_own_deadline(delays in prop::collection::vec(0u64..10_000, 1..60)) {
+        let mut table = Table::new(TERMS);
+        let lane = Lane::Provider(Arc::from("acme"));
+        for (n, delay) in delays.iter().enumerate() {
+            let opening = Opening {
+                id: Uuid::from_u128(n as u128), provider: Arc::from("acme"), caller: None, scope: Arc::from(""), label: None, secret: [0; 32],
+            };
+            table.insert(Session::open(opening, None, START + Duration::from_millis(*delay))).expect("new");
+        }
+        let earliest = START + Duration::from_millis(*delays.iter().min().expect("some"));
+        prop_assert_eq!(table.deadlines().collect::<Vec<_>>(), vec![(&lane, earliest)]);
+        let now = START + Duration::from_millis(5_000);
+        let due = table.set_off(&lane, now, usize::MAX);
+        prop_assert_eq!(due.len(), delays.iter().filter(|delay| **delay <= 5_000).count());
+        prop_assert!(table.set_off(&lane, now, usize::MAX).is_empty(), "set off once");
+        for id in due {
+            table.forget(id);
+        }
+        prop_assert_eq!(table.len(), delays.iter().filter(|delay| **delay > 5_000).count());
+    }
+}
+
+// === pace ===
+
+#[test]
+fn an_absent_or_zero_interval_is_five_seconds_and_none_is_below_one() {
+    assert_eq!(Pace::new(None).interval(), secs(5));
+    assert_eq!(Pace::new(Some(Duration::ZERO)).interval(), secs(5));
+    assert_eq!(Pace::new(Some(Duration::from_millis(1))).interval(), secs(1));
+    assert_eq!(Pace::new(Some(secs(3600))).interval(), secs(3600));
+}
+
+#[test]
+fn slow_down_adds_five_seconds_for_good_and_widens_the_margin() {
+    let mut session = pending();
+    for (interval, gap) in [(10, 14_000), (15, 21_000), (20, 28_000)] {
+        session = polled(session, Verdict::SlowDown { interval: Some(secs(1)), retry_after: None });
+        let pace = pace(&session).expect("still pending");
+        assert_eq!((pace.interval(), pace.gap()), (secs(interval), Duration::from_millis(gap)));
+    }
+    session = polled(session, Verdict::Unreachable { ambiguous: true, retry_after: None });
+    session = polled(session, Verdict::Pending);
+    assert_eq!(pace(&session).expect("still pending").interval(), secs(20));
+}
+
+#[test]
+fn failures_back_off_to_a_minute_and_one_good_answer_ends_it() {
+    let mut session = pending();
+    let mut waits = Vec::new();
+    for _ in 0..5 {
+        let asked = session.next_poll_at().expect("pending");
+        session = polled(session, Verdict::Unreachable { ambiguous: false, retry_after: None });
+        waits.push(session.next_poll_at().expect("pending").since(asked).as_secs());
+    }
+    assert_eq!(waits, [10, 20, 40, 60, 60]);
+    let asked = session.next_poll_at().expect("pending");
+    session = polled(session, Verdict::Pending);
+    assert_eq!(session.next_poll_at().expect("pending").since(asked), secs(6));
+}
+
+// === outcomes ===
+
+#[test]
+fn a_dead_code_is_a_lost_grant_only_after_an_answer_went_missing() {
+    assert_eq!(failure(&polled(pending(), Verdict::DeadCode)), Some(Failure::ProviderRejected));
+    let doubtful = polled(pending(), Verdict::Unreachable { ambiguous: true, retry_after: None });
+    assert_eq!(failure(&polled(doubtful.clone(), Verdict::DeadCode)), Some(Failure::GrantLost));
+    let reassured = polled(doubtful, Verdict::Pending);
+    assert_eq!(failure(&polled(reassured, Verdict::DeadCode)), Some(Failure::ProviderRejected));
+}
+
+#[test]
+fn an_attempt_whose_poller_died_is_closed_as_ambiguous_and_keeps_the_pace() {
+    let session = pending();
+    let now = session.next_poll_at().expect("pending");
+    let (session, dead) = announced(session, now);
+    let crash = now + secs(1);
+    let (session, again) = session.attempt(crash).expect("closed");
+    assert!(again.is_none());
+    assert_eq!(session.next_poll_at(), Some(crash + secs(6)));
+    assert_eq!(session.clone().report(dead, Verdict::Denied, crash, Jitter(0), &TERMS).err(), Some(Refused::Stale));
+    assert_eq!(failure(&polled(session, Verdict::DeadCode)), Some(Failure::GrantLost));
+}
+
+#[test]
+fn the_last_poll_comes_at_expiry_and_its_tokens_are_taken() {
+    let mut session = pending();
+    while session.next_poll_at().expect("pending") < START + secs(600) {
+        session = polled(session, Verdict::Unreachable { ambiguous: false, retry_after: Some(secs(100_000)) });
+    }
+    assert_eq!(session.next_poll_at(), Some(START + secs(600)));
+    assert_eq!(polled(session.clone(), Verdict::Pending).status(), Status::Expired);
+    assert_eq!(polled(session.clone(), Verdict::DeadCode).status(), Status::Expired);
+    assert_eq!(polled(session, Verdict::Authorized(grant())).status(), Status::Authorized);
+}
+
+#[test]
+fn an_interval_far_beyond_the_codes_life_still_lets_the_session_expire() {
+    let (session, attempt) = announced(opened(START), START);
+    let session = session.began(attempt, began(START, secs(600), Some(secs(u64::MAX / 1000))), START, Jitter(0)).expect("starting");
+    assert_eq!(session.due(&TERMS).expect("a deadline").0, START + secs(600));
+    let Lapsed::Kept(session) = session.lapse(START + secs(600), &TERMS).expect("due") else { panic!("forgotten") };
+    assert_eq!(session.status(), Status::Expired);
+}
+
+#[test]
+fn a_grant_that_comes_after_the_cancel_is_kept_only_to_be_revoked() {
+    let session = pending();
+    let now = session.next_poll_at().expect("pending");
+    let (session, attempt) = announced(session, now);
+    let session = session.cancel(now).expect("it was pending");
+    let session = session.report(attempt, Verdict::Authorized(grant()), now, Jitter(0), &TERMS).expect("the attempt is open");
+    assert_eq!(session.status(), Status::Cancelled);
+    assert_eq!(session.clone().claim(None, now).err(), Some(Refused::NotAuthorized));
+    let (session, revoking) = session.attempt(now).expect("a revocation is due");
+    let Some((attempt, Errand::Revoke(_))) = revoking else { panic!("not a revocation") };
+    let session = session.revoked(attempt, true, now).expect("open");
+    assert!(session.attempt(now + secs(3600)).is_err(), "revoked once");
+}
+
+#[test]
+fn unclaimed_tokens_expire_and_are_revoked() {
+    let session = polled(pending(), Verdict::Authorized(grant()));
+    let (due, _) = session.due(&TERMS).expect("a deadline");
+    assert_eq!(session.clone().claim(None, due).err(), Some(Refused::NotAuthorized));
+    let Lapsed::Kept(session) = session.lapse(due, &TERMS).expect("due") else { panic!("forgotten") };
+    assert_eq!(session.status(), Status::Expired);
+    assert!(matches!(session.attempt(due), Ok((_, Some((_, Errand::Revoke(_)))))));
+}
+
+#[test]
+fn three_failed_polls_in_a_row_make_the_provider_unreachable_until_a_good_answer() {
+    let mut session = pending();
+    let revision = session.revision();
+    for reachable in [true, true, false, false] {
+        session = polled(session, Verdict::Unreachable { ambiguous: false, retry_after: None });
+        assert_eq!(session.provider_reachable(), reachable);
+    }
+    assert_eq!(session.revision(), revision + 1);
+    session = polled(session, Verdict::Pending);
+    assert!(session.provider_reachable());
+    assert_eq!(session.revision(), revision + 2);
+}
+
+#[test]
+fn the_claim_window_ends_by_time_and_by_acknowledgement() {
+    let key = Some([1; 32]);
+    let session = polled(pending(), Verdict::Authorized(grant()));
+    let now = START + secs(10);
+    let (_, claimed) = session.claim(key, now).expect("authorized");
+    let claimed = claimed.expect("changed");
+    assert!(claimed.clone().claim(key, now + secs(59)).is_ok());
+    assert_eq!(claimed.clone().claim(key, now + secs(60)).err(), Some(Refused::AlreadyClaimed));
+    assert_eq!(claimed.clone().claim(Some([2; 32]), now).err(), Some(Refused::AlreadyClaimed));
+    let acknowledged = claimed.cancel(now).expect("tokens were held");
+    assert_eq!(acknowledged.status(), Status::Claimed);
+    assert_eq!(acknowledged.claim(key, now).err(), Some(Refused::AlreadyClaimed));
+}
+
+// === restarts ===
+
+#[test]
+fn the_sixth_crash_gives_up() {
+    let mut restarts = Restarts::default();
+    let delays: Vec<_> = (0..6).map(|_| restarts.crashed()).collect();
+    let after = |delay| Decision::RestartAfter(secs(delay));
+    assert_eq!(delays, [after(0), after(1), after(2), after(4), after(4), Decision::GiveUp]);
+}
+
+#[test]
+fn more_than_fifty_crashes_in_a_minute_are_a_storm_until_a_quiet_minute() {
+    let mut storm = Storm::default();
+    for n in 0..50 {
+        storm.crashed(START + Duration::from_millis(n));
+    }
+    assert!(!storm.is_raging(START + secs(1)));
+    storm.crashed(START + secs(30));
+    assert!(storm.is_raging(START + secs(90)));
+    storm.crashed(START + secs(80));
+    assert!(storm.is_raging(START + secs(140)));
+    assert!(!storm.is_raging(START + secs(141)));
+}
