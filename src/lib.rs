@@ -1,4 +1,5 @@
 pub mod clock;
+pub mod config;
 pub mod kernel;
 pub mod provider;
 pub mod store;
