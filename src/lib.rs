@@ -1,5 +1,10 @@
+pub mod check;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod healthcheck;
 pub mod kernel;
 pub mod provider;
+pub mod shutdown;
 pub mod store;
+pub mod telemetry;
