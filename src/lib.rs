@@ -38,11 +38,17 @@
 compile_error!("the watchdog restarts what panics, so the stack must unwind: remove panic = \"abort\" from the profile");
 
 pub mod app;
+pub mod check;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod healthcheck;
 pub mod kernel;
 pub mod poller;
 pub mod provider;
 pub mod scheduler;
 pub mod sessions;
+pub mod shutdown;
 pub mod store;
+pub mod telemetry;
 pub mod watchdog;
