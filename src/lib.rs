@@ -39,6 +39,7 @@ compile_error!("the watchdog restarts what panics, so the stack must unwind: rem
 
 pub mod app;
 pub mod clock;
+pub mod http;
 pub mod kernel;
 pub mod poller;
 pub mod provider;
