@@ -43,6 +43,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod healthcheck;
+pub mod http;
 pub mod kernel;
 pub mod poller;
 pub mod provider;
