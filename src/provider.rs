@@ -12,6 +12,8 @@ pub mod exchange;
 pub mod gate;
 pub mod oauth;
 mod pkce;
+#[cfg(test)]
+mod script;
 pub mod settings;
 mod uri;
 

@@ -191,10 +191,18 @@ fn why_not_connected(error: &reqwest::Error) -> &'static str {
         return "not in time";
     }
     let causes = core::iter::successors(error.source(), |error| (*error).source());
-    match causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind).last() {
+    match causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).last().map(innermost) {
         Some(io::ErrorKind::ConnectionRefused) => "refused",
         Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => "no route",
         Some(io::ErrorKind::InvalidData) => "TLS failed, or the certificate is not trusted",
         _ => "it broke while it was being made",
     }
 }
+
+/// TLS errors come wrapped twice.
+fn innermost(error: &io::Error) -> io::ErrorKind {
+    error.get_ref().and_then(|inner| inner.downcast_ref()).map_or(error.kind(), innermost)
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ fn answer() -> Value {
     json!({"device_code": "dc", "user_code": "WDJB-MJHT", "verification_uri": "https://example.com/device", "expires_in": 900, "interval": 5})
 }
 
-/// The answer with one member replaced, or removed where the value is `()`.
+/// The answer with one member replaced, or removed.
 fn with(name: &str, value: Option<Value>) -> Result<DeviceAuthorization, Invalid> {
     let mut answer = answer();
     let members = answer.as_object_mut().unwrap();
