@@ -15,7 +15,7 @@ mod pkce;
 #[cfg(test)]
 mod script;
 pub mod settings;
-mod uri;
+pub mod uri;
 
 use std::sync::Arc;
 

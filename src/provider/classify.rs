@@ -46,6 +46,20 @@ const RATE_LIMIT_EXCEEDED: &str = "rate_limit_exceeded";
 const ENTRA_LOOP_DETECTED: &str = "50196";
 const ENTRA_LOOP_PAUSE: Duration = Duration::from_secs(60);
 
+/// What the operator should look at, for the codes that are the configuration's fault more often than not.
+const COMPLAINTS: &[(&str, &str)] = &[
+    ("invalid_client", "invalid_client: check `client_id`, `client_secret` and `client_auth`"),
+    ("incorrect_client_credentials", "incorrect_client_credentials: check `client_id` and `client_secret`"),
+    ("unauthorized_client", "unauthorized_client: allow this client the device grant, at the provider"),
+    ("device_flow_disabled", "device_flow_disabled: enable the device grant for this client, at the provider"),
+    ("unsupported_grant_type", "unsupported_grant_type: enable the device grant, at the provider"),
+    ("invalid_scope", "invalid_scope: check `scopes` and `allowed_scopes`"),
+    ("invalid_target", "invalid_target: check `resource` and `audience`"),
+    ("invalid_request", "invalid_request: a parameter is missing or not wanted; check `pkce` and `audience`"),
+    ("invalid_grant", "invalid_grant: allow this client the device grant, at the provider"),
+    ("access_denied", "access_denied: the provider refuses this client"),
+];
+
 /// How many answers without meaning are borne in a row: a portal's page at 200 may go away, a bare 4xx hardly will.
 const TOLERATED_SUCCESSES: u8 = 5;
 const TOLERATED_REFUSALS: u8 = 2;
@@ -55,13 +69,13 @@ const MAX_TOKEN: usize = 64 * 1024;
 const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The verdict on one token request.
-pub fn verdict(answered: Result<Answer, NoAnswer>) -> Verdict {
+pub fn verdict(answered: &Result<Answer, NoAnswer>) -> Verdict {
     let answer = match answered {
         Ok(answer) => answer,
         Err(NoAnswer::NotConnected(_)) => return Verdict::Unreachable { ambiguous: false, retry_after: None },
         Err(NoAnswer::TimedOut | NoAnswer::Broken) => return Verdict::Unreachable { ambiguous: true, retry_after: None },
     };
-    let Answer { status, retry_after, received_at, .. } = answer;
+    let &Answer { status, retry_after, received_at, .. } = answer;
     if is_redirect(status) {
         return Verdict::Redirected;
     }
@@ -121,6 +135,13 @@ pub fn failure(no_answer: NoAnswer) -> Failure {
         NoAnswer::NotConnected(_) | NoAnswer::Broken => Failure::ProviderUnreachable,
         NoAnswer::TimedOut => Failure::ProviderTimeout,
     }
+}
+
+/// Words for the log about an OAuth error. They are ours: a provider's own text could be anything, so an unknown code is not
+/// repeated.
+pub fn complaint(answer: &Answer) -> &'static str {
+    let code = Body::parse(&answer.body).and_then(|body| error_code(&body)).unwrap_or_default();
+    COMPLAINTS.iter().find(|(word, _)| *word == code).map_or("another error code", |(_, words)| words)
 }
 
 pub fn is_redirect(status: u16) -> bool {

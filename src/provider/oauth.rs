@@ -50,7 +50,7 @@ impl OAuthProvider {
         &self.discovery
     }
 
-    async fn begin(&self, scope: &str) -> Result<Began, Failure> {
+    async fn request_code(&self, scope: &str) -> Result<Began, Failure> {
         let endpoints = self.endpoints().await.map_err(|problem| self.undiscovered(problem))?;
         let code_verifier = self.code_verifier()?;
         let challenge = code_verifier.as_ref().map(|verifier| pkce::challenge(verifier.expose_secret()));
@@ -68,7 +68,8 @@ impl OAuthProvider {
         let sent_at = self.exchange.now();
         let answer = self.post(endpoints.device_authorization, form).await.map_err(|no_answer| self.unanswered(no_answer))?;
         if let Some(failure) = classify::refusal(&answer) {
-            tracing::warn!(provider = %self.settings.name, status = answer.status, reason = failure.code(), "no device code");
+            let reason = if failure == Failure::ProviderRejected { classify::complaint(&answer) } else { failure.code() };
+            tracing::warn!(provider = %self.settings.name, status = answer.status, reason, "no device code");
             return Err(failure);
         }
         let device = device::parse(&answer.body, self.settings.allow_http).map_err(|invalid| {
@@ -91,7 +92,7 @@ impl OAuthProvider {
         })
     }
 
-    async fn ask(&self, device_code: &DeviceCode) -> Verdict {
+    async fn request_tokens(&self, device_code: &DeviceCode) -> Verdict {
         let Ok(endpoint) = Url::parse(&device_code.token_endpoint) else {
             return Verdict::Rejected;
         };
@@ -101,13 +102,21 @@ impl OAuthProvider {
         }
         self.add_resources(&mut form);
         let answered = self.post(endpoint, form).await;
-        if let Err(no_answer) = &answered {
-            tracing::debug!(provider = %self.settings.name, reason = %no_answer, "no answer to a token request");
+        let verdict = classify::verdict(&answered);
+        match (&answered, &verdict) {
+            (Err(no_answer), _) => tracing::debug!(provider = %self.settings.name, reason = %no_answer, "no token response"),
+            (Ok(answer), Verdict::Rejected) => {
+                tracing::warn!(provider = %self.settings.name, status = answer.status, reason = classify::complaint(answer), "rejected");
+            }
+            (Ok(answer), Verdict::Redirected | Verdict::Gibberish { .. } | Verdict::Unreachable { .. } | Verdict::Throttled { .. }) => {
+                tracing::debug!(provider = %self.settings.name, status = answer.status, "no usable token response");
+            }
+            _ => {}
         }
-        classify::verdict(answered)
+        verdict
     }
 
-    async fn revoke(&self, grant: &Grant) -> bool {
+    async fn revoke_tokens(&self, grant: &Grant) -> bool {
         let endpoint = match self.revocation_endpoint().await {
             Ok(Some(endpoint)) => endpoint,
             Ok(None) => {
@@ -186,15 +195,15 @@ impl OAuthProvider {
 
 impl Provider for OAuthProvider {
     fn begin<'a>(&'a self, scope: &'a str) -> BoxFuture<'a, Result<Began, Failure>> {
-        self.begin(scope).boxed()
+        self.request_code(scope).boxed()
     }
 
     fn ask<'a>(&'a self, device_code: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
-        self.ask(device_code).boxed()
+        self.request_tokens(device_code).boxed()
     }
 
     fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool> {
-        async move { tokio::time::timeout(REVOCATION_PATIENCE, self.revoke(grant)).await.unwrap_or(false) }.boxed()
+        async move { tokio::time::timeout(REVOCATION_PATIENCE, self.revoke_tokens(grant)).await.unwrap_or(false) }.boxed()
     }
 }
 

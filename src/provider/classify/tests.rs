@@ -15,7 +15,7 @@ fn limited(status: u16, body: &str) -> Answer {
 
 /// A verdict in one line, so that a table can be read at a glance.
 fn said(answer: Answer) -> String {
-    match verdict(Ok(answer)) {
+    match verdict(&Ok(answer)) {
         Verdict::Authorized(_) => "authorized".into(),
         other => format!("{other:?}").replace("Duration { secs: ", "").replace("Some(", "").replace(')', "").to_lowercase(),
     }
@@ -129,7 +129,7 @@ fn a_redirect_is_one_whatever_it_carries() {
 
 #[test]
 fn no_answer_is_ambiguous_once_something_may_have_been_sent() {
-    let ambiguous = |no_answer| match verdict(Err(no_answer)) {
+    let ambiguous = |no_answer| match verdict(&Err(no_answer)) {
         Verdict::Unreachable { ambiguous, retry_after: None } => ambiguous,
         other => panic!("{other:?}"),
     };
@@ -167,7 +167,7 @@ fn googles_quota_is_a_pause() {
 }
 
 fn granted(body: &str) -> Grant {
-    match verdict(Ok(answer(200, body))) {
+    match verdict(&Ok(answer(200, body))) {
         Verdict::Authorized(grant) => Arc::unwrap_or_clone(grant),
         other => panic!("{other:?}"),
     }
@@ -270,12 +270,20 @@ fn a_refused_device_request_says_why() {
     assert_eq!(failure(NoAnswer::TimedOut), Failure::ProviderTimeout);
 }
 
+#[test]
+fn a_complaint_never_repeats_what_the_provider_wrote() {
+    let words = |body| complaint(&answer(400, body));
+    assert!(words(r#"{"error":"invalid_client","error_description":"canary"}"#).contains("`client_id`"));
+    assert_eq!(words(r#"{"error":"canary\u001b"}"#), "another error code");
+    assert_eq!(words("<html>"), "another error code");
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(status in 100u16..1000, body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let answer = Answer { status, received_at: NOW, retry_after: None, body };
         refusal(&answer);
-        verdict(Ok(answer));
+        verdict(&Ok(answer));
     }
 
     #[test]
@@ -288,6 +296,6 @@ proptest! {
         let body = format!(r#"{{"access_token":"at","{name}":{value},"error":"{code}","{name}":{value}}}"#);
         let answer = answer(status, &body);
         refusal(&answer);
-        verdict(Ok(answer));
+        verdict(&Ok(answer));
     }
 }
