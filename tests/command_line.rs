@@ -142,6 +142,7 @@ fn discovered() -> Metadata {
         revocation_endpoint: Some(url("https://id.acme.test/revoke")),
         token_endpoint_auth_methods: Some(vec!["none".to_owned()]),
         code_challenge_methods: Some(vec!["S256".to_owned()]),
+        ..Metadata::default()
     }
 }
 
