@@ -26,14 +26,17 @@ async fn main() -> ExitCode {
     }
     match cli.command {
         Command::Serve(file) => match load(&file) {
-            Ok(config) => serve(Service::start(config, SystemClock::start()).await).await,
+            Ok(config) => match Service::start(config, SystemClock::start()).await {
+                Ok(service) => serve(service).await,
+                Err(error) => refuse(FAILURE, error),
+            },
             Err(exit) => exit,
         },
         #[cfg(feature = "demo")]
         Command::Demo(demo) => match anteroom::app::demo::start(demo.port, demo.provider_port, SystemClock::start()).await {
             Ok(demo) => {
                 eprintln!("{demo}");
-                serve(Ok(demo.service)).await
+                serve(demo.service).await
             }
             Err(error) => refuse(FAILURE, error),
         },
@@ -57,11 +60,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve<E: Display>(service: Result<Service, E>) -> ExitCode {
-    let service = match service {
-        Ok(service) => service,
-        Err(error) => return refuse(FAILURE, error),
-    };
+async fn serve(service: Service) -> ExitCode {
     let (shutdown, tasks) = (Shutdown::default(), TaskTracker::new());
     match Signals::listen() {
         Ok(signals) => tasks.spawn(shutdown.clone().obey(signals)),
