@@ -27,8 +27,9 @@ pub enum Codes<'a> {
     One(&'a str),
 }
 
-/// One answer. After the first three, which answer for real, come those that *carry the request out and spoil the reply*: tokens
-/// are issued and the code is spent. The last group *replaces* the answer: the provider does not act, as if the request was lost.
+/// One answer, of one of three kinds. The first three are real. `LateReply` to `SlowBody` *carry the request out and spoil the
+/// reply*: tokens are issued and the code is spent. The rest *replace* the answer: the provider does nothing, as if the request
+/// had been lost. Earliness is judged, and expiry counted, by the arrival of a request, however long its answer takes.
 #[derive(Clone)]
 pub enum Answer {
     /// The real answer. Fills a place in the queue.

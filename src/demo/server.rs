@@ -255,7 +255,8 @@ async fn serve(stream: TcpStream, router: Router) {
             Ok::<_, Infallible>(response)
         }
     });
-    let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    // No header time-out: a pooled connection that is closed while idle would be a fault that nobody ordered.
+    let mut connection = http1::Builder::new().header_read_timeout(None).serve_connection(TokioIo::new(stream), service);
     let ending = tokio::select! {
         _ = &mut connection => return,
         Some(ending) = ends.recv() => ending,

@@ -24,7 +24,7 @@ pub enum Crash {
 pub enum Reach {
     #[default]
     Up,
-    /// Every connection is reset.
+    /// Every request gets a TCP reset.
     Reset,
     /// Every request gets the 502 page of a proxy.
     BadGateway,

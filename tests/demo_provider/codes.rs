@@ -109,7 +109,8 @@ async fn malformed_requests_are_named() {
     let f = start().await;
     let sign_in = f.sign_in().await;
     let code = sign_in.device_code.as_str();
-    let cases: &[(&str, &[(&str, &str)], (u16, &str))] = &[
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], (u16, &'a str));
+    let cases: &[Case] = &[
         ("/device/code", &[], (400, "invalid_request")),
         ("/device/code", &[("client_id", "nobody")], (401, "invalid_client")),
         ("/device/code", &[("client_id", "demo-tv"), ("scope", "a\"b")], (400, "invalid_scope")),

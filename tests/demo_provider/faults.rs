@@ -97,7 +97,8 @@ async fn a_stalled_request_is_over_when_the_client_hangs_up() {
     assert!(impatient.is_none());
     within(f.provider.wait_for(|provider| provider.polls(&sign_in.user_code)[0].answered_at.is_some())).await;
     assert_eq!(outcomes(&f, &sign_in), [Some(Outcome::NoAnswer)]);
-    assert_eq!(f.provider.overlapping_polls(), 0);
+    assert_eq!(f.poll_after(5, &sign_in).await.0, 200);
+    assert_eq!(f.provider.overlapping_polls(), 0, "the one that hung up is not open any more");
 }
 
 #[tokio::test]
