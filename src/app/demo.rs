@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::service::{Service, StartError, providers};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigErrors};
-use crate::demo::{DevProvider, Options, Saboteur};
+use crate::demo::{DevProvider, Options, Recording, Saboteur};
 use crate::provider::Provider;
 
 pub struct Demo {
@@ -46,7 +46,7 @@ const INTERVAL: u64 = 2;
 /// # Errors
 /// A port is taken.
 pub async fn start(port: u16, provider_port: u16, clock: Arc<dyn Clock>) -> Result<Demo, DemoError> {
-    let options = Options { interval: Some(INTERVAL), ..Options::default() };
+    let options = Options { interval: Some(INTERVAL), recording: Recording::Counts, ..Options::default() };
     let provider = DevProvider::start((Ipv4Addr::LOCALHOST, provider_port).into(), options, Arc::clone(&clock))
         .await
         .map_err(|error| DemoError::Provider(provider_port, error.kind()))?;
