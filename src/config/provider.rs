@@ -32,10 +32,8 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Settings> {
         jwks: endpoint("jwks_uri"),
     };
     let client_id = section.need("client_id").and_then(|entry| entry.text(plain));
-    let proof = Proof {
-        has_secret: section.has("client_secret") || section.has("client_secret_file"),
-        has_key: section.has("private_key_file"),
-    };
+    let proof =
+        Proof { has_secret: section.has("client_secret") || section.has("client_secret_file"), has_key: section.has("private_key_file") };
     let client_secret = client_secret(&mut section);
     let private_key = private_key(&mut section);
     let client_auth = client_auth(&mut section, proof);

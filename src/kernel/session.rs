@@ -65,12 +65,27 @@ pub enum State {
     Pending(Pending),
     /// The tokens are here, but the keys to verify their ID token are not. To readers this is `pending`.
     Verifying(Verifying),
-    Authorized { grant: Arc<Grant>, claim_by: Timestamp },
-    Claimed { at: Timestamp, held: Option<Held> },
-    Denied { at: Timestamp },
-    Expired { at: Timestamp },
-    Cancelled { at: Timestamp },
-    Failed { at: Timestamp, failure: Failure },
+    Authorized {
+        grant: Arc<Grant>,
+        claim_by: Timestamp,
+    },
+    Claimed {
+        at: Timestamp,
+        held: Option<Held>,
+    },
+    Denied {
+        at: Timestamp,
+    },
+    Expired {
+        at: Timestamp,
+    },
+    Cancelled {
+        at: Timestamp,
+    },
+    Failed {
+        at: Timestamp,
+        failure: Failure,
+    },
 }
 
 /// A sign-in that waits for the person.

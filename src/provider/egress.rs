@@ -146,8 +146,8 @@ fn embedded(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     let of = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match v6.segments() {
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] if (high, low) > (0, 1) => of(high, low),
-        [0, 0, 0, 0, 0xffff, 0, high, low] => of(high, low),
+        [0, 0, 0, 0, 0, 0, high, low] if (high, low) > (0, 1) => of(high, low),
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => of(high, low),
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => of(high, low),
         [0x64, 0xff9b, 1, .., high, low] => of(high, low),
         [0x2002, high, low, ..] => of(high, low),
@@ -161,7 +161,9 @@ fn reach_v4(address: Ipv4Addr) -> Reach {
         // A cloud's metadata service within the range of carriers.
         [100, 100, 100, 200] => Reach::Special,
         [100, 64..=127, ..] => Reach::Private,
-        [0, ..] | [169, 254, ..] | [192, 0, 0, _] | [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] | [224..=255, ..] => Reach::Special,
+        [0, ..] | [169, 254, ..] | [192, 0, 0, _] | [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] | [224..=255, ..] => {
+            Reach::Special
+        }
         _ => Reach::Public,
     }
 }

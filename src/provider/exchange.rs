@@ -71,7 +71,9 @@ pub fn client_with(patience: Patience, proxy: Option<&Url>) -> Result<Client, Cl
 fn proxied(builder: ClientBuilder, proxy: Option<&Url>) -> Result<ClientBuilder, ClientError> {
     match proxy {
         None => Ok(builder),
-        Some(url) if matches!(url.scheme(), "http" | "https") => Ok(builder.proxy(Proxy::all(url.clone()).map_err(|_| ClientError::Proxy)?)),
+        Some(url) if matches!(url.scheme(), "http" | "https") => {
+            Ok(builder.proxy(Proxy::all(url.clone()).map_err(|_| ClientError::Proxy)?))
+        }
         Some(_) => Err(ClientError::Proxy),
     }
 }

@@ -128,11 +128,13 @@ impl Jwks {
         }
     }
 
-    /// Returns once there are keys whose fetch began after this call. Many callers share one fetch, and its failure.
+    /// Returns once there are keys that explain `signed`, or whose fetch began after this call. Many callers share one fetch, and
+    /// its failure.
     async fn renew(&self, uri: &Url, signed: &Signed<'_>) -> Result<(), Problem> {
         let begun = self.begun.load(Ordering::Acquire);
         let mut fetching = self.fetching.lock().await;
-        if self.known.lock().as_ref().is_some_and(|keys| keys.fetch > begun) {
+        let is_newer = self.known.lock().as_ref().is_some_and(|keys| keys.fetch > begun);
+        if is_newer || self.judge(signed) != Finding::Unexplained {
             return Ok(());
         }
         if let Some((_, problem)) = fetching.failed.filter(|(fetch, _)| *fetch > begun) {

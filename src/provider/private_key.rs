@@ -46,7 +46,7 @@ impl PrivateKey {
     /// The algorithm is the first that the key can sign with.
     fn from_der(der: &[u8], only: Option<Algorithm>, id: Option<String>) -> Result<Self, Unreadable> {
         let candidates = [
-            (Algorithm::RS256, EncodingKey::from_rsa_der(der)),
+            (Algorithm::RS256, EncodingKey::from_rsa_der(unwrapped(der).unwrap_or(der))),
             (Algorithm::ES256, EncodingKey::from_ec_der(der)),
             (Algorithm::ES384, EncodingKey::from_ec_der(der)),
             (Algorithm::EdDSA, EncodingKey::from_ed_der(der)),
@@ -113,22 +113,47 @@ fn pkcs8(algorithm: &[&[u8]], key: &[u8]) -> Vec<u8> {
     sequence(&[&integer(&[0]), &sequence(algorithm), &octets(key)])
 }
 
+/// The key in a PKCS#8 wrapping: for RSA the cryptography takes PKCS#1 only.
+fn unwrapped(pkcs8: &[u8]) -> Option<&[u8]> {
+    let (content, _) = value(pkcs8, SEQUENCE)?;
+    let (_, rest) = value(content, INTEGER)?;
+    let (_, rest) = value(rest, SEQUENCE)?;
+    Some(value(rest, OCTETS)?.0)
+}
+
+/// The content of the first value if it has this tag, and what follows it.
+fn value(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (_, rest) = der.split_first().filter(|(first, _)| **first == tag)?;
+    let (length, rest) = rest.split_first()?;
+    let (length, rest) = match length {
+        0..0x80 => (usize::from(*length), rest),
+        count => {
+            let (bytes, rest) = rest.split_at_checked(usize::from(count - 0x80)).filter(|(bytes, _)| bytes.len() <= 4)?;
+            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+        }
+    };
+    rest.split_at_checked(length)
+}
+
+const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
+const OCTETS: u8 = 0x04;
 const OID: u8 = 0x06;
+const SEQUENCE: u8 = 0x30;
 const CONTEXT_1: u8 = 0xa1;
 
 fn sequence(parts: &[&[u8]]) -> Vec<u8> {
-    der(0x30, parts)
+    der(SEQUENCE, parts)
 }
 
 fn octets(content: &[u8]) -> Vec<u8> {
-    der(0x04, &[content])
+    der(OCTETS, &[content])
 }
 
 /// Not negative: a leading bit would be a sign.
 fn integer(magnitude: &[u8]) -> Vec<u8> {
     let sign: &[u8] = if magnitude.first().is_some_and(|first| *first >= 0x80) { &[0] } else { &[] };
-    der(0x02, &[sign, magnitude])
+    der(INTEGER, &[sign, magnitude])
 }
 
 /// X.690 §8.1: tag, length, content.
