@@ -18,7 +18,8 @@ pub struct Service {
     /// `http://127.0.0.1:PORT`.
     pub url: String,
     http: reqwest::Client,
-    _configuration: TempFile,
+    #[expect(dead_code, reason = "is there as long as the service")]
+    configuration: Option<TempFile>,
 }
 
 /// One run of the binary; killed on drop.
@@ -51,18 +52,22 @@ pub struct TempFile(pub PathBuf);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Service {
-    /// `configuration` lacks the listeners and ends with the providers.
+    /// `configuration` is all but the listeners.
     pub async fn start(configuration: &str) -> Self {
-        let file = TempFile::new(&format!("listen = \"127.0.0.1:0\"\nadmin_listen = \"\"\n{configuration}"));
-        let program = Program::start(&["serve", "--config", file.path()]);
-        let url = program.stderr_after("listening on ").await;
-        Self { program, url, http: client(), _configuration: file }
+        Self::start_logging("info", configuration).await
     }
 
-    /// A service for one more binary that listens itself: the demo's.
+    /// `filter` is that of `--log`.
+    pub async fn start_logging(filter: &str, configuration: &str) -> Self {
+        let file = TempFile::new(&format!("listen = \"127.0.0.1:0\"\nadmin_listen = \"\"\n{configuration}"));
+        let program = Program::start(&["serve", "--log", filter, "--config", file.path()]);
+        Self { configuration: Some(file), ..Self::of(program).await }
+    }
+
+    /// Of a program that serves already, or will soon.
     pub async fn of(program: Program) -> Self {
         let url = program.stderr_after("listening on ").await;
-        Self { program, url, http: client(), _configuration: TempFile::new("") }
+        Self { program, url, http: client(), configuration: None }
     }
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -105,9 +110,14 @@ impl SignIn<'_> {
 
     /// Watches until it is no longer pending, and says what it is then.
     pub async fn outcome(&self) -> Value {
+        self.until(|seen| !matches!(seen["status"].as_str(), Some("starting" | "pending"))).await
+    }
+
+    /// Watches until it is as wanted.
+    pub async fn until(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         within(async {
             let mut seen = self.read().await;
-            while seen.status == StatusCode::NOT_MODIFIED || matches!(seen.body["status"].as_str(), Some("starting" | "pending")) {
+            while seen.status == StatusCode::NOT_MODIFIED || !wanted(&seen.body) {
                 let tag = seen.headers[ETAG].to_str().unwrap().to_owned();
                 seen = self.watch(&tag, 30).await;
             }
@@ -140,7 +150,13 @@ impl Answer {
 
 impl Program {
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_in(&[], arguments)
+    }
+
+    /// With these variables of ours.
+    pub fn start_in(environment: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let mut command = command(environment, arguments);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, receiver) = watch::channel(Vec::new());
         std::thread::spawn(move || {
@@ -151,9 +167,20 @@ impl Program {
         Self { child, stderr: receiver }
     }
 
+    /// Nobody will read what it writes.
+    pub fn start_unread(arguments: &[&str]) -> Self {
+        let mut child = command(&[], arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        Self { child, stderr: watch::channel(Vec::new()).1 }
+    }
+
     /// Runs to its end.
     pub async fn run(arguments: &[&str]) -> Output {
-        let mut command = command(arguments);
+        Self::run_in(&[], arguments).await
+    }
+
+    pub async fn run_in(environment: &[(&str, &str)], arguments: &[&str]) -> Output {
+        let mut command = command(environment, arguments);
         within(tokio::task::spawn_blocking(move || command.output())).await.unwrap().unwrap()
     }
 
@@ -162,12 +189,17 @@ impl Program {
         self.stderr.borrow().clone()
     }
 
-    /// Waits for a line of stderr that has `mark` in it, and gives what follows.
+    /// Waits until stderr is as wanted.
+    pub async fn stderr_until(&self, wanted: impl FnMut(&Vec<String>) -> bool) {
+        let is_open = within(self.stderr.clone().wait_for(wanted)).await.is_ok();
+        assert!(is_open, "it ended, and had said {:#?}", self.stderr());
+    }
+
+    /// Waits for a line of stderr that has `mark` in it, and gives what follows in that line.
     pub async fn stderr_after(&self, mark: &str) -> String {
         let after = |lines: &[String]| lines.iter().find_map(|line| Some(line.split_once(mark)?.1.to_owned()));
-        let mut stderr = self.stderr.clone();
-        let found = within(stderr.wait_for(|lines| after(lines).is_some())).await.ok().and_then(|lines| after(&lines));
-        found.unwrap_or_else(|| panic!("it ended without {mark:?}: {:#?}", self.stderr()))
+        self.stderr_until(|lines| after(lines).is_some()).await;
+        after(&self.stderr()).unwrap()
     }
 
     /// `TERM` or `INT`.
@@ -232,13 +264,13 @@ pub fn text(body: &Value, member: &str) -> String {
     body[member].as_str().unwrap_or_else(|| panic!("no {member} in {body}")).to_owned()
 }
 
-/// The binary, in a directory without an anteroom.toml and with none of our variables.
-fn command(arguments: &[&str]) -> Command {
+/// The binary, in a directory without an anteroom.toml, and with no variables of ours but these.
+fn command(environment: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ANTEROOM_")) {
         command.env_remove(name);
     }
-    command.args(arguments).current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
+    command.envs(environment.iter().copied()).args(arguments).current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
     command
 }
 
