@@ -52,34 +52,6 @@ async fn a_sign_in_succeeds_although_its_poller_is_crashed_three_times() {
     assert!(demo.look(session.user_code()).await.contains("You are signed in"));
 }
 
-#[tokio::test]
-async fn the_sixth_crash_in_a_row_ends_that_sign_in_alone() {
-    let demo = Demo::start().await;
-    let doomed = demo.service.begin(&json!({})).await;
-    let other = demo.service.begin(&json!({})).await;
-    for _ in 0..6 {
-        demo.press("crash", doomed.user_code()).await;
-    }
-    demo.press("approve", other.user_code()).await;
-    assert_eq!(other.outcome().await["status"], "authorized");
-    let lost = doomed.outcome().await;
-    assert_eq!((&lost["status"], &lost["failure"]["code"]), (&json!("failed"), &json!("internal_error")));
-}
-
-#[tokio::test]
-async fn a_sign_in_outlives_a_provider_that_is_down() {
-    let demo = Demo::start().await;
-    let session = demo.service.begin(&json!({})).await;
-    demo.press("reset", session.user_code()).await;
-    let seen = session.until(|seen| seen["provider_reachable"] == false).await;
-    assert_eq!(seen["status"], "pending");
-    assert!(demo.look("").await.contains("The provider is down"));
-
-    demo.press("up", session.user_code()).await;
-    demo.press("approve", session.user_code()).await;
-    assert_eq!(session.outcome().await["status"], "authorized");
-}
-
 impl Demo {
     pub async fn start() -> Self {
         let service = Service::of(Program::start(&["demo", "--port", "0", "--provider-port", "0"])).await;

@@ -110,14 +110,9 @@ impl SignIn<'_> {
 
     /// Watches until it is no longer pending, and says what it is then.
     pub async fn outcome(&self) -> Value {
-        self.until(|seen| !matches!(seen["status"].as_str(), Some("starting" | "pending"))).await
-    }
-
-    /// Watches until it is as wanted.
-    pub async fn until(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         within(async {
             let mut seen = self.read().await;
-            while seen.status == StatusCode::NOT_MODIFIED || !wanted(&seen.body) {
+            while seen.status == StatusCode::NOT_MODIFIED || matches!(seen.body["status"].as_str(), Some("starting" | "pending")) {
                 let tag = seen.headers[ETAG].to_str().unwrap().to_owned();
                 seen = self.watch(&tag, 30).await;
             }
