@@ -4,17 +4,8 @@ use std::fmt::{self, Write as _};
 
 use reqwest::Url;
 
+use crate::provider::discovery::Metadata;
 use crate::provider::settings::{ClientAuth, Settings};
-
-/// What a provider's discovery document says of itself (RFC 8414 §2, RFC 8628 §4).
-#[derive(Clone, Default, Debug)]
-pub struct Discovered {
-    pub device_authorization_endpoint: Option<Url>,
-    pub token_endpoint: Option<Url>,
-    pub revocation_endpoint: Option<Url>,
-    pub token_endpoint_auth_methods_supported: Option<Vec<String>>,
-    pub code_challenge_methods_supported: Option<Vec<String>>,
-}
 
 /// One provider as it will be used: the configuration, completed by discovery.
 #[derive(Clone, Debug)]
@@ -47,7 +38,7 @@ pub enum Severity {
 
 impl Row {
     /// `discovery` is `Ok(None)` where no issuer is configured, and otherwise our own words for what went wrong.
-    pub fn new(settings: &Settings, discovery: Result<Option<Discovered>, String>) -> Self {
+    pub fn new(settings: &Settings, discovery: Result<Option<Metadata>, String>) -> Self {
         let asked = discovery.as_ref().map(Option::is_some).map_err(Clone::clone);
         let found = discovery.ok().flatten();
         let discovered = found.clone().unwrap_or_default();
@@ -70,7 +61,7 @@ impl Row {
         self.remedies.iter().all(|remedy| remedy.severity != Severity::Error)
     }
 
-    fn advise(&mut self, discovered: Option<&Discovered>) {
+    fn advise(&mut self, discovered: Option<&Metadata>) {
         if let Err(reason) = &self.discovery {
             let text = format!("discovery failed: {reason}; check the issuer and the network, or name the endpoints");
             self.remedy(if self.has_endpoints() { Severity::Warning } else { Severity::Error }, text);
@@ -96,14 +87,14 @@ impl Row {
         }
     }
 
-    fn advise_methods(&mut self, discovered: &Discovered) {
+    fn advise_methods(&mut self, discovered: &Metadata) {
         let is_listed = |methods: &[String], method: &str| methods.iter().any(|listed| listed == method);
         // Absent means client_secret_basic (RFC 8414 §2), but hardly anybody who omits it means that.
-        if discovered.token_endpoint_auth_methods_supported.as_ref().is_some_and(|methods| !is_listed(methods, self.client_auth)) {
+        if discovered.token_endpoint_auth_methods.as_ref().is_some_and(|methods| !is_listed(methods, self.client_auth)) {
             let text = format!("it does not list {} among its client authentication methods; try another client_auth", self.client_auth);
             self.remedy(Severity::Warning, text);
         }
-        if self.pkce && !discovered.code_challenge_methods_supported.as_ref().is_some_and(|methods| is_listed(methods, "S256")) {
+        if self.pkce && !discovered.code_challenge_methods.as_ref().is_some_and(|methods| is_listed(methods, "S256")) {
             let text = "it does not list PKCE with S256; set pkce = false if it refuses the request";
             self.remedy(Severity::Info, text.to_owned());
         }

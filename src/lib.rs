@@ -42,6 +42,8 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod healthcheck;
 pub mod http;
 pub mod kernel;

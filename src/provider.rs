@@ -6,7 +6,7 @@
 mod body;
 pub mod classify;
 mod client_auth;
-mod device;
+pub mod device;
 pub mod discovery;
 pub mod exchange;
 pub mod gate;

@@ -7,10 +7,11 @@ use std::process::Command as Program;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anteroom::check::{Discovered, Row, Severity, render};
+use anteroom::check::{Row, Severity, render};
 use anteroom::cli::{Cli, Command};
 use anteroom::config::Config;
 use anteroom::healthcheck;
+use anteroom::provider::discovery::Metadata;
 use anteroom::provider::settings::Settings;
 use anteroom::shutdown::{Shutdown, Signals};
 use anteroom::telemetry::{Format, log_panic};
@@ -134,13 +135,14 @@ fn settings(more: &[(&str, &str)]) -> Settings {
     Config::load(None, variables).unwrap().providers.remove(0)
 }
 
-fn discovered() -> Discovered {
-    Discovered {
+fn discovered() -> Metadata {
+    Metadata {
         device_authorization_endpoint: Some(url("https://id.acme.test/device")),
         token_endpoint: Some(url("https://id.acme.test/token")),
         revocation_endpoint: Some(url("https://id.acme.test/revoke")),
-        token_endpoint_auth_methods_supported: Some(vec!["none".to_owned()]),
-        code_challenge_methods_supported: Some(vec!["S256".to_owned()]),
+        token_endpoint_auth_methods: Some(vec!["none".to_owned()]),
+        code_challenge_methods: Some(vec!["S256".to_owned()]),
+        ..Metadata::default()
     }
 }
 
@@ -157,7 +159,7 @@ fn a_provider_that_has_everything_needs_no_remedy() {
 
 #[test]
 fn what_a_provider_lacks_has_a_remedy() {
-    let lacking = Discovered { token_endpoint: discovered().token_endpoint, ..Discovered::default() };
+    let lacking = Metadata { token_endpoint: discovered().token_endpoint, ..Metadata::default() };
     let row = Row::new(&settings(&[]), Ok(Some(lacking)));
     assert!(!row.is_usable());
     assert_eq!(
@@ -173,7 +175,7 @@ fn what_a_provider_lacks_has_a_remedy() {
     assert!(row.is_usable());
     assert_eq!(remedies(&row), [(Severity::Warning, "it does not list client_secret_basic among its client authentication methods")]);
 
-    let silent = Discovered { code_challenge_methods_supported: None, token_endpoint_auth_methods_supported: None, ..discovered() };
+    let silent = Metadata { code_challenge_methods: None, token_endpoint_auth_methods: None, ..discovered() };
     assert_eq!(remedies(&Row::new(&settings(&[("PKCE", "false")]), Ok(Some(silent)))), []);
 }
 

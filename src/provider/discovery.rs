@@ -21,11 +21,10 @@ pub struct Metadata {
     pub token_endpoint: Option<Url>,
     pub revocation_endpoint: Option<Url>,
     pub jwks_uri: Option<Url>,
-    /// The rest is for reports; it is often incomplete and nothing is refused for it. Where the document is silent, these hold
-    /// what the specifications say that silence means.
-    pub token_endpoint_auth_methods: Vec<String>,
-    pub code_challenge_methods: Vec<String>,
-    pub grant_types: Vec<String>,
+    /// The rest is for reports; it is often incomplete and nothing is refused for it. Absent where the document is silent.
+    pub token_endpoint_auth_methods: Option<Vec<String>>,
+    pub code_challenge_methods: Option<Vec<String>>,
+    pub grant_types: Option<Vec<String>>,
 }
 
 /// Why nothing is known of the provider's endpoints; in words for the operator, with nothing of what was received.
@@ -200,17 +199,16 @@ fn parse(answer: &Answer, issuer: &str, allow_http: bool) -> Result<Metadata, Pr
         token_endpoint: endpoint("token_endpoint")?,
         revocation_endpoint: endpoint("revocation_endpoint")?,
         jwks_uri: endpoint("jwks_uri")?,
-        token_endpoint_auth_methods: words(&document, "token_endpoint_auth_methods_supported", &["client_secret_basic"]),
-        code_challenge_methods: words(&document, "code_challenge_methods_supported", &[]),
-        grant_types: words(&document, "grant_types_supported", &["authorization_code", "implicit"]),
+        token_endpoint_auth_methods: words(&document, "token_endpoint_auth_methods_supported"),
+        code_challenge_methods: words(&document, "code_challenge_methods_supported"),
+        grant_types: words(&document, "grant_types_supported"),
     })
 }
 
 /// Names that are fit to be printed.
-fn words(document: &Body, name: &str, default: &[&str]) -> Vec<String> {
+fn words(document: &Body, name: &str) -> Option<Vec<String>> {
     let is_fit = |word: &&str| (1..=100).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_graphic());
-    let named = document.list(name);
-    named.as_deref().unwrap_or(default).iter().copied().filter(is_fit).map(str::to_owned).collect()
+    Some(document.list(name)?.into_iter().filter(is_fit).map(str::to_owned).collect())
 }
 
 impl From<Problem> for Failure {

@@ -32,9 +32,9 @@ fn a_document_is_read() {
     assert_eq!(metadata.device_authorization_endpoint.unwrap().as_str(), "https://id.example/device");
     assert_eq!(metadata.token_endpoint.unwrap().as_str(), "https://other.example/token?tenant=1");
     assert_eq!(metadata.revocation_endpoint, None);
-    assert_eq!(metadata.code_challenge_methods, ["S256"]);
-    assert_eq!(metadata.token_endpoint_auth_methods, ["client_secret_basic"]);
-    assert_eq!(metadata.grant_types, ["authorization_code", "implicit"]);
+    assert_eq!(metadata.code_challenge_methods, Some(vec!["S256".to_owned()]));
+    assert_eq!(metadata.token_endpoint_auth_methods, None);
+    assert_eq!(metadata.grant_types, None);
 }
 
 #[test]
