@@ -2,6 +2,8 @@
 
 mod agreement;
 mod claim;
+#[path = "../support/clock.rs"]
+mod clock;
 mod connections;
 #[path = "../support/contract.rs"]
 mod contract;

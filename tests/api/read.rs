@@ -44,7 +44,7 @@ async fn the_answer_waits_for_news_when_asked_to() {
     assert_eq!(answer.header("preference-applied"), Some("wait=60"));
     assert_eq!(answer.header("retry-after"), None);
     let json = answer.json();
-    assert_eq!((&json["status"], &json["claim_by"]), (&"authorized".into(), &"2026-09-21T14:18:27Z".into()));
+    assert_eq!((&json["status"], &json["claim_by"]), (&"authorized".into(), &"2026-11-22T10:05:07Z".into()));
 }
 
 #[tokio::test]

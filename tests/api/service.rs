@@ -32,12 +32,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::clock::ManualClock;
 use crate::contract::Contract;
 
 pub struct Service {
     pub app: App,
     pub router: Router,
-    pub clock: Arc<HandClock>,
+    pub clock: ManualClock,
     pub provider: Arc<Obedient>,
     pub store: Arc<Brittle>,
     pub stopping: CancellationToken,
@@ -88,12 +89,12 @@ impl Service {
     }
 
     pub fn start(setup: Setup) -> Self {
-        let clock = Arc::new(HandClock::default());
+        let clock = ManualClock::default();
         let store = Arc::new(Brittle::default());
-        let provider = Arc::new(Obedient::new(Arc::clone(&clock)));
+        let provider = Arc::new(Obedient::new(clock.clone()));
         let providers = setup.providers.iter().map(|name| (settings(name), Arc::clone(&provider) as Arc<dyn Provider>)).collect();
         let app = App::start(Parts {
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            clock: clock.as_clock(),
             store: Arc::clone(&store) as Arc<dyn Store>,
             terms: Terms { claim_ttl: Duration::from_secs(300), retention: Duration::from_secs(600) },
             quota: Quota::new(setup.max_sessions, []),
@@ -264,37 +265,6 @@ fn settings(name: &str) -> Settings {
     }
 }
 
-// === clock ===
-
-pub struct HandClock(watch::Sender<Timestamp>);
-
-impl Default for HandClock {
-    fn default() -> Self {
-        Self(watch::Sender::new(Timestamp::from_millis(1_790_000_000_000)))
-    }
-}
-
-impl HandClock {
-    pub fn advance(&self, time: Duration) {
-        self.0.send_modify(|now| *now = *now + time);
-    }
-}
-
-impl Clock for HandClock {
-    fn now(&self) -> Timestamp {
-        *self.0.borrow()
-    }
-
-    fn sleep_until(&self, deadline: Timestamp) -> BoxFuture<'static, ()> {
-        let mut now = self.0.subscribe();
-        async move {
-            // An error means that the clock is gone, and with it the test.
-            let _ = now.wait_for(|now| *now >= deadline).await;
-        }
-        .boxed()
-    }
-}
-
 // === provider ===
 
 /// What the provider does when it is asked for a code.
@@ -311,7 +281,7 @@ pub enum Beginning {
 }
 
 pub struct Obedient {
-    clock: Arc<HandClock>,
+    clock: ManualClock,
     beginning: Mutex<Beginning>,
     verdicts: Mutex<VecDeque<Verdict>>,
     scopes: Mutex<Vec<String>>,
@@ -319,7 +289,7 @@ pub struct Obedient {
 }
 
 impl Obedient {
-    fn new(clock: Arc<HandClock>) -> Self {
+    fn new(clock: ManualClock) -> Self {
         let plain = Beginning::Prompt { user_code: "WDJB-MJHT", uri: "https://id.acme.test/device", complete: None };
         let (verdicts, scopes) = Default::default();
         Self { clock, beginning: Mutex::new(plain), verdicts, scopes, begun: watch::Sender::new(0) }
