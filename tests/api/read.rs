@@ -94,7 +94,7 @@ async fn nobody_waits_for_what_is_known_or_settled_or_was_not_asked_for() {
     let pending = service.pending().await;
     assert_eq!(at_once(&pending, &[("if-none-match", "\"1\""), ("prefer", "wait=9")]).await, (200, applied("wait=9")));
     assert_eq!(at_once(&pending, &[("prefer", "wait=0")]).await, (200, applied("wait=0")));
-    for garbage in ["wait", "wait=", "wait=-1", "wait=1.5", "wait=x", "await=5", "wait=x, wait=5", "\"wait=5\"", "foo=\"a, wait=5\""] {
+    for garbage in ["wait", "wait=", "wait=-1", "wait=1.5", "wait=x", "await=5", "wait=x, wait=5", "\"wait=5\"", "foo=\"a, wait=5, b\""] {
         assert_eq!(at_once(&pending, &[("prefer", garbage)]).await, (200, None), "{garbage}");
     }
 }
