@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use super::service::{Program, Service, TempFile};
+use super::service::{Program, Service, TempFile, within};
 use super::{client_at, client_of, exit_code, provider, stderr, stdout};
 
 /// An address where nobody listens. It is not on 127.0.0.1, where other tests take the ports that are free.
@@ -108,4 +108,14 @@ async fn a_reader_that_hangs_up_changes_no_exit_code() {
     let file = TempFile::new(&client_of(&provider));
     let mut check = Program::start_unread(&["check", "--config", file.path()]);
     assert_eq!(check.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_service_whose_log_nobody_reads_serves_on() {
+    let listen = format!("listen = \"{}\"\nadmin_listen = \"\"\n", free_address());
+    let file = TempFile::new(&(listen + &client_at("https://id.acme.test")));
+    let mut service = Program::start_unread(&["serve", "--config", file.path()]);
+    within(async { while exit_code(&Program::run(&["healthcheck", "--config", file.path()]).await) != 0 {} }).await;
+    service.signal("TERM");
+    assert_eq!(service.exit().await.code(), Some(0));
 }
