@@ -15,7 +15,7 @@ use super::egress::Egress;
 use super::exchange::{Answer, Exchange, NoAnswer};
 use super::id_token::{Decoded, Expected, Flaw};
 use super::jwks::{Finding, Jwks};
-use super::settings::{AssertionAudience, ClientAuth, Settings};
+use super::settings::{AssertionAudience, ClientAuth, Settings, TENANT};
 use super::{Provider, classify, device, pkce};
 use crate::clock::Clock;
 use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
@@ -42,10 +42,10 @@ struct Endpoints {
 }
 
 impl OAuthProvider {
-    /// `http` comes from [`client`](super::exchange::client), with the proxy that `settings` name.
+    /// `http` comes from [`client_for`](super::exchange::client_for) with the same settings.
     pub fn new(settings: Settings, http: Client, clock: Arc<dyn Clock>) -> Self {
         let exchange = Exchange::new(http, clock).within(Egress::of(&settings));
-        let discovery = Discovery::new(exchange.clone(), &settings);
+        let discovery = Discovery::new(exchange.clone(), settings.issuer.clone(), settings.allow_http);
         let jwks = Jwks::new(exchange.clone());
         Self { settings, exchange, discovery, jwks, token_endpoint: Latest::default(), verification_uri: Latest::default() }
     }
@@ -171,7 +171,7 @@ impl OAuthProvider {
 
     fn expected<'a>(&'a self, grant: &'a Grant) -> Expected<'a> {
         Expected {
-            issuer: self.settings.issuer_template.as_deref().or(self.settings.issuer.as_deref()),
+            issuer: self.settings.issuer.as_deref(),
             client_id: &self.settings.client_id,
             access_token: grant.access_token.expose_secret(),
             now: self.exchange.now(),
@@ -215,7 +215,7 @@ impl OAuthProvider {
             return Ok(None);
         }
         let audience = match (self.settings.assertion_audience, &self.settings.issuer) {
-            (AssertionAudience::Issuer, Some(issuer)) => issuer.clone(),
+            (AssertionAudience::Issuer, Some(issuer)) if !issuer.contains(TENANT) => issuer.clone(),
             _ => self.endpoints().await.map_err(|_| NoAnswer::NotConnected("the token endpoint is not known"))?.token.into(),
         };
         let asserted = assertion(&self.settings, &audience, self.exchange.now());
