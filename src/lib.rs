@@ -50,6 +50,7 @@ pub mod healthcheck;
 pub mod http;
 pub mod kernel;
 pub mod login;
+pub mod metrics;
 pub mod poller;
 pub mod provider;
 pub mod scheduler;

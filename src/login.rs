@@ -32,7 +32,7 @@ use session::{Prompt, Session, Status};
 use tokens::Destination;
 
 /// How long a service that does not answer is asked to begin a sign-in.
-const PATIENCE_TO_BEGIN: Duration = Duration::from_secs(15);
+const PATIENCE_TO_BEGIN: Duration = Duration::from_secs(10);
 /// How long a silent service is waited for once the code has expired.
 const SILENCE_AFTER_EXPIRY: Duration = Duration::from_secs(5);
 /// How long the service may still call an expired code pending: the provider is asked a last time after the expiry.
