@@ -10,7 +10,7 @@ use anteroom::cli::{Cli, Command, ConfigFile};
 use anteroom::clock::SystemClock;
 use anteroom::config::{Config, environment};
 use anteroom::shutdown::{Shutdown, Signals};
-use anteroom::{healthcheck, telemetry};
+use anteroom::{healthcheck, login, telemetry};
 use clap::Parser;
 use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
@@ -51,6 +51,10 @@ async fn run(command: Command) -> ExitCode {
                 serve(demo.service).await
             }
             Err(error) => refuse(FAILURE, error),
+        },
+        Command::Login(options) => match login::run(&options, SystemClock::start()).await {
+            Ok(is_signed_in) => ExitCode::from(if is_signed_in { 0 } else { FAILURE }),
+            Err(line) => refuse(USAGE, line),
         },
         Command::Check(file) => match load(&file) {
             Ok(config) => check(&config).await,
