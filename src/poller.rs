@@ -19,6 +19,8 @@ use crate::watchdog::Beat;
 pub async fn run(id: SessionId, sessions: Sessions, providers: Arc<Providers>, pass: Option<Pass>, beat: Beat) {
     let Some(session) = sessions.peek(id) else { return };
     let Some(upstream) = providers.get(&session.opening().provider) else { return };
+    // First of all, for it needs no place at the gate: the clock of the next attempt starts here, however busy the provider is.
+    sessions.close_abandoned(id);
     let Some(_pass) = pass.or_else(|| upstream.gate.enter(sessions.clock().now())) else { return };
     let Some((attempt, errand)) = sessions.attempt(id) else { return };
 

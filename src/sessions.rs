@@ -210,6 +210,20 @@ impl Sessions {
         announced
     }
 
+    /// Closes the attempt that a dead poller left open, as ambiguous; see [`Session::close_abandoned`]. Only for the poller that
+    /// takes its place: there is never another one.
+    pub fn close_abandoned(&self, id: SessionId) {
+        let mut inner = self.shard(id).lock();
+        if inner.is_being_changed(id) {
+            return;
+        }
+        let Some(current) = inner.table.get(id).cloned() else { return };
+        if let Ok(next) = Session::clone(&current).close_abandoned(self.now()) {
+            // Under one lock nobody else can have changed it.
+            let _ = self.publish(&mut inner, &current, next);
+        }
+    }
+
     /// Takes over what a poller brings back. Once this has returned `Ok` the answer is safe from the poller's death: it is in
     /// the table, or in a task that offers it to the store until it is.
     ///
