@@ -25,9 +25,9 @@ pub async fn run(sessions: Sessions, providers: Arc<Providers>, start: impl Fn(S
         for (name, upstream) in providers.iter() {
             set_off(&sessions, &Lane::Provider(Arc::clone(name)), upstream, now, &start);
         }
-        let alarm = next_alarm(&sessions, &providers, now);
+        sessions.sleep(next_alarm(&sessions, &providers, now)).await;
+        // Only a whole round counts: one that cannot even lie down would else be forgiven, and started again, without end.
         beat.accepted();
-        sessions.sleep(alarm).await;
     }
 }
 
