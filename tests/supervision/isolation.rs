@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use anteroom::demo::{Answer, Crash, Endpoint, Options, RateCheck, Window};
+use anteroom::demo::{Answer, Crash, Options, RateCheck, Window};
+use anteroom::clock::Clock;
 use anteroom::kernel::session::{SessionId, Status};
 use anteroom::kernel::verdict::Failure;
 use anteroom::sessions::CreateError;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use crate::rig::{Rig, Setup, SignIn, begin, eventually};
+use crate::rig::{Rig, Setup, SignIn, begin, eventually, within};
 
 const STEP: Duration = Duration::from_secs(1);
 
@@ -19,25 +20,29 @@ async fn begin_many(rig: &Rig, number: usize) -> Vec<SignIn> {
 #[tokio::test]
 async fn among_1_000_sessions_one_poisoned_one_makes_no_other_miss_a_poll() {
     let rate_check = Some(RateCheck::BeforeApproval(Window::Sliding));
-    let rig = Rig::with_options(Options { interval: Some(10), rate_check, ..Options::default() }).await;
-    // It polls more often, so that it is through with its crashes while the others are polled twice.
-    rig.provider.script(Endpoint::DeviceAuthorization, [Answer::edit(|body| _ = body.insert("interval".into(), 1.into()))]);
+    // The poisoned one polls more often, so that it is through with its crashes while the others are polled twice.
+    let rig = Rig::with_options(Options { interval: Some(1), rate_check, ..Options::default() }).await;
     let poisoned = rig.begin().await;
+    rig.provider.configure(|options| options.interval = Some(10));
     for crash in [Crash::BeforeAsking, Crash::AfterTheAnswer].into_iter().cycle().take(6) {
         rig.provider.crash_poller(&poisoned.user_code, crash);
     }
     let others = begin_many(&rig, 999).await;
-    let mut crashes = 0;
+    let (mut crashes, mut restart_at) = (0, rig.clock.now());
     // 12 s to 13.2 s to the first poll, as much again to the second, and not yet to the third.
     for _ in 0..35 {
         rig.clock.advance(STEP);
-        eventually("all that is due is done", || {
-            let crashed = rig.crashes(&poisoned) > crashes;
-            others.iter().all(|sign_in| rig.is_at_rest(sign_in)) && (crashed || rig.is_at_rest(&poisoned))
+        eventually("all that is due is done", || others.iter().all(|sign_in| rig.is_at_rest(sign_in))).await;
+        eventually("the poisoned one rests, or its poller waits", || {
+            rig.is_at_rest(&poisoned) || (crashes > 0 && rig.clock.now() < restart_at) || rig.crashes(&poisoned) > crashes
         })
         .await;
-        if rig.is_at_rest(&poisoned) {
+        if rig.crashes(&poisoned) > crashes {
             crashes = rig.crashes(&poisoned);
+            restart_at = rig.clock.now() + Duration::from_secs([0, 1, 2, 4, 4, 0][crashes as usize - 1]);
+            if restart_at > rig.clock.now() {
+                within(rig.clock.sleeper(|deadline| deadline == restart_at)).await;
+            }
         }
     }
     assert_eq!(rig.failure(&poisoned), Some(Failure::InternalError));
