@@ -89,6 +89,8 @@ struct Running<C: Children> {
     children: Arc<C>,
     clock: Arc<dyn Clock>,
     tasks: JoinMap<C::Key, Result<(), Cause>>,
+    /// Starts ordered while the task was still running: made up for when it has ended.
+    waiting: HashMap<C::Key, Option<C::Ticket>>,
     beats: HashMap<C::Key, Beat>,
     restarts: HashMap<C::Key, Restarts>,
     storm: Arc<Mutex<Storm>>,
@@ -108,7 +110,7 @@ impl<C: Children> Clone for Watchdog<C> {
 }
 
 impl<C: Children> Watchdog<C> {
-    /// Runs the task of `key`, unless it is running or about to be started again.
+    /// Runs the task of `key`: at once, or when the one that is running has ended. A replacement for a crashed one will do.
     pub fn start(&self, key: C::Key, ticket: Option<C::Ticket>) {
         let _ = self.orders.send(Order::Start(key, ticket));
     }
@@ -133,7 +135,15 @@ impl<C: Children> Kennel<C> {
     /// Runs until [`Watchdog::stop`] or until every [`Watchdog`] is gone.
     pub async fn run(self, children: Arc<C>, clock: Arc<dyn Clock>) {
         let Self { mut orders, storm } = self;
-        let mut running = Running { children, clock, tasks: JoinMap::new(), beats: HashMap::new(), restarts: HashMap::new(), storm };
+        let mut running = Running {
+            children,
+            clock,
+            tasks: JoinMap::new(),
+            waiting: HashMap::new(),
+            beats: HashMap::new(),
+            restarts: HashMap::new(),
+            storm,
+        };
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -152,7 +162,9 @@ impl<C: Children> Kennel<C> {
 
 impl<C: Children> Running<C> {
     fn start(&mut self, key: C::Key, ticket: Option<C::Ticket>) {
-        if !self.tasks.contains_key(&key) {
+        if self.tasks.contains_key(&key) {
+            self.waiting.insert(key, ticket);
+        } else {
             self.spawn(key, ticket, Duration::ZERO);
         }
     }
@@ -188,8 +200,14 @@ impl<C: Children> Running<C> {
         if self.beats.remove(&key).is_some_and(|beat| beat.was_accepted()) {
             self.restarts.remove(&key);
         }
+        let waiting = self.waiting.remove(&key);
         let cause = match end {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => {
+                if let Some(ticket) = waiting {
+                    self.spawn(key, ticket, Duration::ZERO);
+                }
+                return;
+            }
             Ok(Err(cause)) => cause,
             Err(error) if error.is_panic() => Cause::Panicked,
             Err(_) => return,
@@ -210,6 +228,7 @@ impl<C: Children> Running<C> {
     }
 
     async fn drain(mut self, patience_until: Timestamp) {
+        self.waiting.clear();
         let children = Arc::clone(&self.children);
         self.tasks.abort_matching(|key| !children.ends(key));
         let mut too_late = self.clock.sleep_until(patience_until);

@@ -190,10 +190,7 @@ async fn a_crash_with_the_tokens_in_hand_loses_the_grant_and_says_so() {
 struct Panicking;
 
 impl anteroom::provider::Provider for Panicking {
-    fn begin<'a>(
-        &'a self,
-        _: &'a str,
-    ) -> futures_util::future::BoxFuture<'a, Result<anteroom::kernel::verdict::Began, Failure>> {
+    fn begin<'a>(&'a self, _: &'a str) -> futures_util::future::BoxFuture<'a, Result<anteroom::kernel::verdict::Began, Failure>> {
         panic!("on purpose, before there is a future")
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anteroom::demo::{Answer, Crash, Options, RateCheck, Window};
 use anteroom::clock::Clock;
+use anteroom::demo::{Answer, Crash, Options, RateCheck, Window};
 use anteroom::kernel::session::{SessionId, Status};
 use anteroom::kernel::verdict::Failure;
 use anteroom::sessions::CreateError;

@@ -3,10 +3,15 @@
 
 #[path = "../support/clock.rs"]
 mod clock;
+#[path = "../support/fast_clock.rs"]
+mod fast_clock;
 #[path = "../support/rig.rs"]
 mod rig;
 
+mod chaos;
 mod crashes;
 mod isolation;
+mod ledger;
+mod panic_at;
 mod scheduler;
 mod stopping;

@@ -199,8 +199,11 @@ impl Rig {
 }
 
 pub async fn begin(sessions: &Sessions, caller: Option<&str>) -> Result<SignIn, CreateError> {
-    let create =
-        Create { provider: PROVIDER.into(), scope: "profile".into(), label: None, caller: caller.map(Into::into), idempotency: None };
+    begin_with_scope(sessions, caller, "profile").await
+}
+
+pub async fn begin_with_scope(sessions: &Sessions, caller: Option<&str>, scope: &str) -> Result<SignIn, CreateError> {
+    let create = Create { provider: PROVIDER.into(), scope: scope.into(), label: None, caller: caller.map(Into::into), idempotency: None };
     let created = sessions.create(create).await?;
     let user_code = created.session.prompt().expect("a session that began has a code").user_code.to_string();
     Ok(SignIn { id: created.session.id(), user_code })
