@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anteroom::demo::{Codes, Endpoint, Options, Outcome};
@@ -9,8 +10,12 @@ use anteroom::kernel::session::{SessionId, Status};
 use anteroom::kernel::verdict::Failure;
 use anteroom::provider::gate::Limits;
 use anteroom::sessions::Sessions;
+use futures_util::future::ready;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use parking_lot::Mutex;
+
+use crate::crew::{Crew, Notary};
 use crate::fast_clock::FastClock;
 use crate::ledger::Ledger;
 use crate::panic_at::{Deadly, Dice};
@@ -101,4 +106,43 @@ async fn pollers_that_die_10_000_times_at_every_point_lose_no_session_and_never_
     }
     assert_eq!(rig.sessions.live(), 0);
     rig.begin().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scheduler_that_dies_10_000_times_loses_no_session_and_never_asks_too_early() {
+    const GAP: Duration = Duration::from_secs(6);
+    let (clock, ledger) = (FastClock::new(FIRST_GEAR), Arc::new(Ledger::default()));
+    let notary = Arc::new(Notary { clock: Arc::new(clock.clone()), approves: AtomicBool::new(false), asked: Mutex::default() });
+    let around = {
+        let notary = notary.clone();
+        Box::new(move |_| notary as _)
+    };
+    let setup = Setup { store: ledger.clone(), around, ..Setup::on(clock.clone()) };
+    let crew = Crew::start(setup.build().await.1, PANICS);
+    let sign_ins = begin_all(&crew.sessions, SESSIONS).await;
+    clock.shift(2 * FIRST_GEAR);
+    let deaths = || crew.deaths.load(Ordering::SeqCst);
+    // Each of these wakes the scheduler, and most find it dead or dying.
+    let coming_and_going = stream::iter(0_usize..).take_while(|_| ready(deaths() < PANICS)).for_each_concurrent(8, |number| {
+        let sessions = &crew.sessions;
+        async move {
+            let sign_in = begin_with_scope(sessions, None, &format!("guest-{number}")).await.unwrap();
+            sessions.cancel(sign_in.id).await.unwrap();
+        }
+    });
+    assert!(tokio::time::timeout(Duration::from_secs(60), coming_and_going).await.is_ok(), "{} deaths", deaths());
+    notary.approves.store(true, Ordering::SeqCst);
+    let status = |sign_in: &SignIn| crew.sessions.peek(sign_in.id).unwrap().status();
+    let pending = || sign_ins.iter().filter(|sign_in| status(sign_in) == Status::Pending).count();
+    assert!(until(Duration::from_secs(20), || pending() == 0).await, "{} of {SESSIONS} are still pending", pending());
+
+    assert_eq!((deaths(), crew.gave_up.load(Ordering::SeqCst)), (PANICS, false));
+    for (code, asked) in &*notary.asked.lock() {
+        assert!(asked.windows(2).all(|pair| pair[1].since(pair[0]) >= GAP), "{code}: {asked:?}");
+    }
+    for sign_in in &sign_ins {
+        crew.sessions.claim(sign_in.id, None).await.unwrap();
+        settled_once(&ledger, sign_in.id);
+    }
+    assert_eq!(crew.sessions.live(), 0);
 }

@@ -10,6 +10,7 @@ mod rig;
 
 mod chaos;
 mod crashes;
+mod crew;
 mod isolation;
 mod ledger;
 mod panic_at;
