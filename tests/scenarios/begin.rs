@@ -94,7 +94,8 @@ async fn both_spellings_of_the_verification_uri_will_do() {
 #[tokio::test]
 async fn what_people_must_not_be_shown_ends_the_sign_in_before_it_begins() {
     let rig = Rig::start().await;
-    let unsafe_uris = ["javascript:alert(1)", "https://id.test/\u{1b}[2J", "https://user@id.test/", "http://id.test/", "data:text/html,x", ""];
+    let unsafe_uris =
+        ["javascript:alert(1)", "https://id.test/\u{1b}[2J", "https://user@id.test/", "http://id.test/", "data:text/html,x", ""];
     for uri in unsafe_uris {
         let begun = begin_with(&rig, "verification_uri", Some(json!(uri))).await;
         assert_eq!(begun.unwrap_err(), CreateError::Failed(Failure::ProviderInvalidResponse), "{uri:?}");
