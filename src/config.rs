@@ -67,7 +67,8 @@ pub enum StoreUrl {
 pub struct ConfigErrors(Vec<String>);
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
-const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
+/// Where the metrics are unless the operator says otherwise.
+pub const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
 const CLAIM_TTL: Duration = Duration::from_secs(5 * 60);
 const RETENTION: Duration = Duration::from_secs(10 * 60);
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -142,7 +143,7 @@ impl Config {
                 "is open to other machines while no caller needs a key; add [[callers]], listen on 127.0.0.1, or set allow_anonymous = true",
             );
         }
-        for provider in self.providers.iter().filter(|provider| provider.client_secret.is_some() && !provider.allow_anonymous) {
+        for provider in self.providers.iter().filter(|provider| provider.is_confidential() && !provider.allow_anonymous) {
             root.report(
                 &format!("providers.{}.allow_anonymous", provider.name),
                 "must be true to let callers without a key use this client's secret from other machines; better add [[callers]]",

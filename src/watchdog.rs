@@ -4,7 +4,7 @@
 //! key and what giving up means. There are never two tasks for one key. A crash costs the task that crashed and nothing else:
 //! the replacement reads what it needs from the state that outlived its predecessor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -89,8 +89,8 @@ struct Running<C: Children> {
     children: Arc<C>,
     clock: Arc<dyn Clock>,
     tasks: JoinMap<C::Key, Result<(), Cause>>,
-    /// Starts ordered while the task was still running: made up for when it has ended.
-    waiting: HashMap<C::Key, Option<C::Ticket>>,
+    /// Keys whose task was to be started while it was running; it may have looked too early.
+    wanted: HashSet<C::Key>,
     beats: HashMap<C::Key, Beat>,
     restarts: HashMap<C::Key, Restarts>,
     storm: Arc<Mutex<Storm>>,
@@ -110,7 +110,7 @@ impl<C: Children> Clone for Watchdog<C> {
 }
 
 impl<C: Children> Watchdog<C> {
-    /// Runs the task of `key`: at once, or when the one that is running has ended. A replacement for a crashed one will do.
+    /// Runs the task of `key`. If it is running or about to be started again, it runs once more when it has ended.
     pub fn start(&self, key: C::Key, ticket: Option<C::Ticket>) {
         let _ = self.orders.send(Order::Start(key, ticket));
     }
@@ -139,7 +139,7 @@ impl<C: Children> Kennel<C> {
             children,
             clock,
             tasks: JoinMap::new(),
-            waiting: HashMap::new(),
+            wanted: HashSet::new(),
             beats: HashMap::new(),
             restarts: HashMap::new(),
             storm,
@@ -163,7 +163,7 @@ impl<C: Children> Kennel<C> {
 impl<C: Children> Running<C> {
     fn start(&mut self, key: C::Key, ticket: Option<C::Ticket>) {
         if self.tasks.contains_key(&key) {
-            self.waiting.insert(key, ticket);
+            self.wanted.insert(key);
         } else {
             self.spawn(key, ticket, Duration::ZERO);
         }
@@ -200,14 +200,10 @@ impl<C: Children> Running<C> {
         if self.beats.remove(&key).is_some_and(|beat| beat.was_accepted()) {
             self.restarts.remove(&key);
         }
-        let waiting = self.waiting.remove(&key);
+        let wanted = self.wanted.remove(&key);
         let cause = match end {
-            Ok(Ok(())) => {
-                if let Some(ticket) = waiting {
-                    self.spawn(key, ticket, Duration::ZERO);
-                }
-                return;
-            }
+            Ok(Ok(())) if wanted => return self.spawn(key, None, Duration::ZERO),
+            Ok(Ok(())) => return,
             Ok(Err(cause)) => cause,
             Err(error) if error.is_panic() => Cause::Panicked,
             Err(_) => return,
@@ -228,7 +224,6 @@ impl<C: Children> Running<C> {
     }
 
     async fn drain(mut self, patience_until: Timestamp) {
-        self.waiting.clear();
         let children = Arc::clone(&self.children);
         self.tasks.abort_matching(|key| !children.ends(key));
         let mut too_late = self.clock.sleep_until(patience_until);

@@ -6,23 +6,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::HeaderValue;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderValue, Method, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::get;
 use futures_util::FutureExt;
-use reqwest::Client;
+use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::{App, Parts};
 use crate::clock::Clock;
-use crate::config::{Config, StoreUrl};
+use crate::config::{ADMIN_LISTEN, Config, StoreUrl};
 use crate::http::callers::{Caller, Callers};
 use crate::http::health::Health;
 use crate::http::serve::{Limits, serve};
 use crate::http::{Api, router};
+use crate::metrics::Metrics;
 use crate::provider::Provider;
-use crate::provider::exchange::{ClientError, client};
+use crate::provider::exchange::{ClientError, client_for};
 use crate::provider::oauth::OAuthProvider;
 use crate::provider::settings::Settings;
 use crate::sessions::Quota;
@@ -35,13 +41,14 @@ pub struct Service {
     app: App,
     listener: TcpListener,
     router: Router,
+    admin: Option<TcpListener>,
     stopping: CancellationToken,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("listen: cannot listen on {address} ({reason}); stop what uses it, or choose another address")]
-    Listen { address: SocketAddr, reason: io::ErrorKind },
+    #[error("{key}: cannot listen on {address} ({reason}); stop what uses it, or choose another address")]
+    Listen { key: &'static str, address: SocketAddr, reason: io::ErrorKind },
     #[error("the HTTP client for providers cannot be made: {0}")]
     Client(#[from] ClientError),
 }
@@ -54,17 +61,14 @@ pub struct Unsupervised;
 /// For all that is to end, once it was told to.
 const LONGEST_STOP: Duration = Duration::from_secs(10);
 
-/// The configured providers, each as one OAuth client; they share one HTTP client, except those behind a proxy of their own.
+/// The configured providers, each as one OAuth client with an HTTP client of its own: it reaches only what that provider may
+/// lead to.
 ///
 /// # Errors
 /// The HTTP client cannot be made.
 pub fn providers(settings: &[Settings], clock: &Arc<dyn Clock>) -> Result<Vec<(Settings, Arc<OAuthProvider>)>, ClientError> {
-    let shared = client(None)?;
     let provider = |settings: &Settings| {
-        let http: Client = match &settings.proxy {
-            Some(proxy) => client(Some(proxy))?,
-            None => shared.clone(),
-        };
+        let http = client_for(settings)?;
         Ok((settings.clone(), Arc::new(OAuthProvider::new(settings.clone(), http, Arc::clone(clock)))))
     };
     settings.iter().map(provider).collect()
@@ -87,8 +91,19 @@ impl Service {
         providers: Vec<(Settings, Arc<dyn Provider>)>,
         shows_restarts: bool,
     ) -> Result<Self, StartError> {
-        let refused = |error: io::Error| StartError::Listen { address: config.listen, reason: error.kind() };
-        let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
+        let listener = bind("listen", config.listen).await?;
+        let admin = match config.admin_listen {
+            Some(address) => match bind("admin_listen", address).await {
+                Ok(listener) => Some(listener),
+                // Nobody asked for just this address, so a second service on one machine does without.
+                Err(error) if address == ADMIN_LISTEN => {
+                    warn!("{error}; there are no metrics");
+                    None
+                }
+                Err(error) => return Err(error),
+            },
+            None => None,
+        };
         let store: Arc<dyn Store> = match config.store.url {
             StoreUrl::Memory => Arc::new(MemoryStore::default()),
         };
@@ -96,8 +111,8 @@ impl Service {
         let quota = Quota::new(config.max_sessions, shares);
         let app = App::start(Parts { clock, store, terms: config.terms, quota, providers });
         let stopping = CancellationToken::new();
-        let router = router(api(&app, &config, &stopping, shows_restarts));
-        Ok(Self { app, listener, router, stopping })
+        let router = router(api(&app, &config, &stopping, shows_restarts)).layer(from_fn(counting(Arc::clone(&app.metrics))));
+        Ok(Self { app, listener, router, admin, stopping })
     }
 
     pub fn app(&self) -> &App {
@@ -105,9 +120,15 @@ impl Service {
     }
 
     /// Adds routes of its own.
+    #[cfg(feature = "demo")]
     pub(super) fn with_routes(mut self, routes: Router) -> Self {
         self.router = routes.fallback_service(self.router);
         self
+    }
+
+    /// Where the metrics are, if they are anywhere.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.local_addr().ok()
     }
 
     /// # Errors
@@ -121,8 +142,11 @@ impl Service {
     /// # Errors
     /// [`Unsupervised`]: the process should exit with a failure.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Unsupervised> {
-        let Self { app, listener, router, stopping } = self;
+        let Self { app, listener, router, admin, stopping } = self;
         let tasks = TaskTracker::new();
+        if let Some(listener) = admin {
+            tasks.spawn(serve(listener, metrics(&app), Limits::default(), stopping.clone()));
+        }
         tasks.spawn(serve(listener, router, Limits::default(), stopping.clone()));
         tasks.close();
         let supervised = tokio::select! {
@@ -143,6 +167,39 @@ impl Service {
         }
         supervised
     }
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Listen { key, address, reason: error.kind() })
+}
+
+/// Counts the answers of each route.
+fn counting(metrics: Arc<Metrics>) -> impl Fn(Request, Next) -> BoxFuture<'static, Response> + Clone + Send + Sync + 'static {
+    move |request, next| {
+        let metrics = Arc::clone(&metrics);
+        async move {
+            let method = match *request.method() {
+                Method::GET => "GET",
+                Method::POST => "POST",
+                Method::DELETE => "DELETE",
+                _ => "other",
+            };
+            let route = request.extensions().get::<MatchedPath>().cloned();
+            let begun = Instant::now();
+            let response = next.run(request).await;
+            let route = route.as_ref().map_or("none", MatchedPath::as_str);
+            metrics.answered(method, route, response.status().as_u16(), begun.elapsed());
+            response
+        }
+        .boxed()
+    }
+}
+
+/// The admin listener's one route.
+fn metrics(app: &App) -> Router {
+    let (metrics, sessions) = (Arc::clone(&app.metrics), app.sessions.clone());
+    let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    Router::new().route("/metrics", get(async move || (content_type, metrics.render(&sessions.census()))))
 }
 
 fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts: bool) -> Api {

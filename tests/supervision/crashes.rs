@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use anteroom::demo::{Answer, Crash, Endpoint, Outcome};
 use anteroom::kernel::session::{Errand, Refused, Status};
-use anteroom::kernel::verdict::{Failure, Verdict};
+use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
+use anteroom::provider::Provider;
 use anteroom::provider::gate::Limits;
-use anteroom::sessions::Answer as Report;
+use anteroom::sessions::{Answer as Report, CreateError};
 use anteroom::store::Store;
 use anteroom::store::memory::MemoryStore;
+use futures_util::future::BoxFuture;
 
 use crate::rig::{PROVIDER, Rig, Setup, SignIn, eventually, within};
 
@@ -102,7 +104,7 @@ async fn a_session_whose_poller_cannot_even_begin_fails_and_leaves_nothing_behin
             rig.advance_to_sleeper(now + secs(*delay)).await;
         }
     });
-    assert_eq!(begun.unwrap_err(), anteroom::sessions::CreateError::Failed(Failure::InternalError));
+    assert_eq!(begun.unwrap_err(), CreateError::Failed(Failure::InternalError));
     assert_eq!((rig.sessions.live(), rig.sessions.all().len()), (0, 0));
 }
 
@@ -189,16 +191,20 @@ async fn a_crash_with_the_tokens_in_hand_loses_the_grant_and_says_so() {
 
 struct Panicking;
 
-impl anteroom::provider::Provider for Panicking {
-    fn begin<'a>(&'a self, _: &'a str) -> futures_util::future::BoxFuture<'a, Result<anteroom::kernel::verdict::Began, Failure>> {
+impl Provider for Panicking {
+    fn begin<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Began, Failure>> {
         panic!("on purpose, before there is a future")
     }
 
-    fn ask<'a>(&'a self, _: &'a anteroom::kernel::verdict::DeviceCode) -> futures_util::future::BoxFuture<'a, Verdict> {
+    fn ask<'a>(&'a self, _: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
         panic!("on purpose")
     }
 
-    fn revoke<'a>(&'a self, _: &'a anteroom::kernel::verdict::Grant) -> futures_util::future::BoxFuture<'a, bool> {
+    fn verify<'a>(&'a self, _: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {
+        panic!("on purpose")
+    }
+
+    fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, bool> {
         panic!("on purpose")
     }
 }

@@ -104,7 +104,7 @@ impl Children for Crew {
     fn start(&self, key: Child, ticket: Option<Pass>, beat: Beat) -> BoxFuture<'static, ()> {
         let (sessions, providers) = (self.sessions.clone(), self.providers.clone());
         match key {
-            Child::Poller(id) => poller::run(id, sessions, providers, ticket, beat).boxed(),
+            Child::Poller(id) => poller::run(id, sessions, providers, ticket, beat, |_| ()).boxed(),
             Child::Scheduler => {
                 let watchdog = self.watchdog.clone();
                 let start = move |id, pass| watchdog.start(Child::Poller(id), Some(pass));
@@ -166,6 +166,10 @@ impl Provider for Notary {
         };
         let approved = self.approves.load(Ordering::SeqCst);
         ready(if approved { Verdict::Authorized(grant().into()) } else { Verdict::Pending }).boxed()
+    }
+
+    fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {
+        ready(Verdict::Authorized(grant.clone())).boxed()
     }
 
     fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, bool> {

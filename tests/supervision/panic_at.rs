@@ -103,6 +103,10 @@ impl Provider for Deadly {
         self.dice.sabotage(device_code.code.expose_secret(), LONGEST_STREAK, self.inner.ask(device_code))
     }
 
+    fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {
+        self.inner.verify(grant)
+    }
+
     fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool> {
         self.inner.revoke(grant)
     }

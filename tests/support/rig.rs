@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anteroom::app::{App, Parts};
 use anteroom::clock::Clock;
+use anteroom::config::Config;
 use anteroom::demo::{DevProvider, Options, Saboteur};
 use anteroom::kernel::session::{Session, SessionId, State, Status, Terms};
 use anteroom::kernel::time::Timestamp;
@@ -15,7 +16,7 @@ use anteroom::provider::Provider;
 use anteroom::provider::exchange::{Patience, client_with};
 use anteroom::provider::gate::Limits;
 use anteroom::provider::oauth::OAuthProvider;
-use anteroom::provider::settings::{ClientAuth, Endpoints, Settings};
+use anteroom::provider::settings::Settings;
 use anteroom::sessions::{Create, CreateError, Quota, Sessions};
 use anteroom::store::Store;
 use anteroom::store::memory::MemoryStore;
@@ -88,24 +89,14 @@ impl<C: Clock + Clone> Setup<C> {
 }
 
 fn settings(issuer: &str, limits: Limits, pkce: bool) -> Settings {
-    Settings {
-        name: PROVIDER.into(),
-        display_name: "Dev".to_owned(),
-        issuer: Some(issuer.to_owned()),
-        endpoints: Endpoints::default(),
-        client_id: "demo-tv".to_owned(),
-        client_secret: None,
-        client_auth: ClientAuth::None,
-        scopes: Vec::new(),
-        allowed_scopes: Vec::new(),
-        audience: None,
-        resource: Vec::new(),
-        pkce,
-        allow_http: false,
-        proxy: None,
-        limits,
-        allow_anonymous: false,
-    }
+    let environment = [
+        ("ANTEROOM_PROVIDERS__DEV__ISSUER", issuer),
+        ("ANTEROOM_PROVIDERS__DEV__CLIENT_ID", "demo-tv"),
+        ("ANTEROOM_PROVIDERS__DEV__SCOPES", r#"["profile"]"#),
+    ];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = Config::load(None, environment.into_iter()).unwrap();
+    Settings { limits, pkce, ..config.providers.into_iter().next().unwrap() }
 }
 
 impl Rig {
