@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use anteroom::app::Parts;
 use anteroom::clock::Clock;
-use anteroom::kernel::session::SessionId;
+use anteroom::kernel::session::{Session, SessionId};
 use anteroom::kernel::time::Timestamp;
 use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
 use anteroom::provider::gate::{Gate, Pass};
 use anteroom::provider::{Provider, Providers, Upstream};
-use anteroom::sessions::Sessions;
+use anteroom::sessions::{Observer, Sessions};
 use anteroom::watchdog::{Beat, Cause, Children, Event, Watchdog};
 use anteroom::{poller, scheduler};
 use futures_util::FutureExt;
@@ -38,6 +38,14 @@ pub struct Crew {
     pub gave_up: AtomicBool,
     providers: Arc<Providers>,
     lives: AtomicU64,
+}
+
+struct Unobserved;
+
+impl Observer for Unobserved {
+    fn opened(&self, _: &Session) {}
+    fn moved(&self, _: &Session, _: &Session) {}
+    fn gone(&self, _: &Session) {}
 }
 
 /// Lets its future run `turns` times and panics: before the last turn, or after it, when all that it did is done.
@@ -64,7 +72,7 @@ impl Crew {
     pub fn start(parts: Parts, most_deaths: u64) -> Arc<Self> {
         let Parts { clock, store, terms, quota, providers } = parts;
         let bell = Arc::new(Notify::new());
-        let sessions = Sessions::new(terms, quota, clock.clone(), store, bell.clone());
+        let sessions = Sessions::new(terms, quota, clock.clone(), store, bell.clone(), Arc::new(Unobserved));
         let upstream = |(settings, provider): (anteroom::provider::settings::Settings, Arc<dyn Provider>)| {
             let anteroom::provider::settings::Settings { name, display_name, scopes, allowed_scopes, limits, .. } = settings;
             let gate = Gate::new(limits, bell.clone());
