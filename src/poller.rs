@@ -12,7 +12,7 @@ use crate::kernel::session::{Errand, SessionId};
 use crate::kernel::verdict::{Failure, Verdict};
 use crate::metrics::Asked;
 use crate::provider::gate::Pass;
-use crate::provider::{Providers, Upstream};
+use crate::provider::{Providers, SignIn, Upstream};
 use crate::sessions::{Answer, Sessions};
 use crate::watchdog::Beat;
 
@@ -37,7 +37,10 @@ pub async fn run(
     let provider = &upstream.provider;
     let answer = match errand {
         Errand::Begin => Answer::Begun(provider.begin(&session.opening().scope).await),
-        Errand::Poll(device_code) => Answer::Verdict(provider.ask(&device_code).await),
+        Errand::Poll(device_code) => {
+            let user_code = session.prompt().map_or("", |prompt| &prompt.user_code);
+            Answer::Verdict(provider.ask(SignIn { device_code: &device_code, user_code, scope: &session.opening().scope }).await)
+        }
         Errand::Revoke(grant) => Answer::Revoked(provider.revoke(&grant).await),
     };
     heed(upstream, &sessions, &answer);

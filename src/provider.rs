@@ -7,11 +7,13 @@ mod body;
 pub mod classify;
 mod client_auth;
 pub mod device;
+pub mod dialect;
 pub mod discovery;
 pub mod exchange;
 pub mod gate;
 pub mod oauth;
 mod pkce;
+pub mod presets;
 #[cfg(test)]
 mod script;
 pub mod settings;
@@ -36,11 +38,20 @@ pub trait Provider: Send + Sync + 'static {
     fn begin<'a>(&'a self, scope: &'a str) -> BoxFuture<'a, Result<Began, Failure>>;
 
     /// One device access token request (RFC 8628 §3.4).
-    fn ask<'a>(&'a self, device_code: &'a DeviceCode) -> BoxFuture<'a, Verdict>;
+    fn ask<'a>(&'a self, sign_in: SignIn<'a>) -> BoxFuture<'a, Verdict>;
 
     /// Asks the provider to revoke the tokens (RFC 7009), the refresh token first. True when that is done or can never be;
     /// false when it is worth another try.
     fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool>;
+}
+
+/// A sign-in in progress, by all that a provider may want to know of it again.
+#[derive(Clone, Copy, Debug)]
+pub struct SignIn<'a> {
+    pub device_code: &'a DeviceCode,
+    pub user_code: &'a str,
+    /// As it was asked for.
+    pub scope: &'a str,
 }
 
 /// The configured providers by name.

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use reqwest::Url;
 use secrecy::SecretString;
 
+use super::dialect::Dialect;
 use super::gate::Limits;
+use super::presets::Preset;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub name: Arc<str>,
     pub display_name: String,
+    pub preset: Option<&'static Preset>,
+    pub dialect: Dialect,
     /// Compared byte for byte with what discovery answers (RFC 8414 §3.3), so it is kept as written.
     pub issuer: Option<String>,
     pub endpoints: Endpoints,
@@ -32,7 +36,14 @@ pub struct Settings {
     pub allow_anonymous: bool,
 }
 
-/// Endpoints named in the configuration; each wins over discovery.
+impl Settings {
+    /// Whether the provider can be asked what it is: an issuer with a placeholder in it is only there to be compared.
+    pub fn is_discoverable(&self) -> bool {
+        self.issuer.as_ref().is_some_and(|issuer| !issuer.contains('{'))
+    }
+}
+
+/// Endpoints named in the configuration, or by its preset; each wins over discovery.
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     pub device_authorization: Option<Url>,
