@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kernel::session::SessionId;
+use crate::kernel::session::{SessionId, Urgency};
 use crate::kernel::table::Lane;
 use crate::kernel::time::Timestamp;
 use crate::provider::gate::{Pass, Room};
@@ -23,7 +23,7 @@ pub async fn run(sessions: Sessions, providers: Arc<Providers>, start: impl Fn(S
         let now = sessions.clock().now();
         sessions.lapse_due(now);
         for (name, upstream) in providers.iter() {
-            set_off(&sessions, &Lane::Provider(Arc::clone(name)), upstream, now, &start);
+            set_off(&sessions, name, upstream, now, &start);
         }
         let alarm = next_alarm(&sessions, &providers, now);
         beat.accepted();
@@ -31,14 +31,24 @@ pub async fn run(sessions: Sessions, providers: Arc<Providers>, start: impl Fn(S
     }
 }
 
-fn set_off(sessions: &Sessions, lane: &Lane, upstream: &Upstream, now: Timestamp, start: &impl Fn(SessionId, Pass)) {
-    while let Room::Now(places) = upstream.gate.room(now) {
+/// In the order in which they became due, whatever they are due for; only while the provider is to be left alone the urgent go
+/// first, and alone.
+fn set_off(sessions: &Sessions, name: &Arc<str>, upstream: &Upstream, now: Timestamp, start: &impl Fn(SessionId, Pass)) {
+    let gate = &upstream.gate;
+    let all = [Lane::Urgent(Arc::clone(name)), Lane::Provider(Arc::clone(name))];
+    let urgent = [Lane::Urgent(Arc::clone(name))];
+    loop {
+        let (lanes, places) = match (gate.room(now, Urgency::Ordinary), gate.room(now, Urgency::Urgent)) {
+            (Room::Now(places), _) => (&all[..], places),
+            (_, Room::Now(places)) => (&urgent[..], places),
+            _ => return,
+        };
         let places = places.min(BATCH);
-        let due = sessions.set_off(lane, now, places);
+        let due = sessions.set_off(lanes, now, places);
         let more = due.len() == places;
         for id in due {
             // A replacement may have taken the place: the agenda brings the session back.
-            let Some(pass) = upstream.gate.enter(now) else { return };
+            let Some(pass) = gate.enter(now, Urgency::Urgent) else { return };
             start(id, pass);
         }
         if !more {
@@ -51,13 +61,15 @@ fn set_off(sessions: &Sessions, lane: &Lane, upstream: &Upstream, now: Timestamp
 const BATCH: usize = 64;
 
 fn next_alarm(sessions: &Sessions, providers: &Providers, now: Timestamp) -> Timestamp {
+    let in_lane = |name: &Arc<str>, urgency, at: Timestamp| match providers.get(name)?.gate.room(now, urgency) {
+        Room::Now(_) => Some(at),
+        Room::At(opens) => Some(at.max(opens)),
+        Room::WhenOneEnds => None,
+    };
     let due = sessions.deadlines().into_iter().filter_map(|(lane, at)| match &lane {
         Lane::Time => sessions.may_lapse().then_some(at),
-        Lane::Provider(name) => match providers.get(name)?.gate.room(now) {
-            Room::Now(_) => Some(at),
-            Room::At(opens) => Some(at.max(opens)),
-            Room::WhenOneEnds => None,
-        },
+        Lane::Provider(name) => in_lane(name, Urgency::Ordinary, at),
+        Lane::Urgent(name) => in_lane(name, Urgency::Urgent, at),
     });
     due.chain([now + LONGEST_SLEEP]).min().unwrap_or(now + LONGEST_SLEEP)
 }

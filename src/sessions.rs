@@ -9,7 +9,8 @@ mod create;
 mod quota;
 mod shard;
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::hash::BuildHasher;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -312,21 +313,37 @@ impl Sessions {
         }
     }
 
-    /// Up to `most` sessions of `lane` that are due.
-    pub fn set_off(&self, lane: &Lane, now: Timestamp, most: usize) -> Vec<SessionId> {
+    /// Up to `most` sessions of `lanes` that are due, the longest overdue first.
+    pub fn set_off(&self, lanes: &[Lane], now: Timestamp, most: usize) -> Vec<SessionId> {
         let mut due = Vec::new();
-        for shard in &self.shared.shards {
-            if due.len() < most {
-                due.extend(shard.lock().table.set_off(lane, now, most - due.len()));
-            }
+        let mut heads = BinaryHeap::new();
+        for (at, shard) in self.shared.shards.iter().enumerate() {
+            let inner = shard.lock();
+            heads.extend(lanes.iter().filter_map(|lane| Some(Reverse((inner.table.deadline(lane)?, at, lane)))));
+        }
+        while let Some(Reverse((deadline, at, lane))) = heads.pop()
+            && deadline <= now
+            && due.len() < most
+            && let Some(shard) = self.shared.shards.get(at)
+        {
+            let mut inner = shard.lock();
+            due.extend(inner.table.set_off(lane, now, 1));
+            heads.extend(inner.table.deadline(lane).map(|deadline| Reverse((deadline, at, lane))));
         }
         due
+    }
+
+    /// What is due in `lane` before `from` becomes due at some time in `over` from then on.
+    pub fn spread(&self, lane: &Lane, from: Timestamp, over: Duration) {
+        for shard in &self.shared.shards {
+            shard.lock().table.spread(lane, from, over);
+        }
     }
 
     /// Does what time alone demands of the sessions that are due, in tasks of their own and not too many at once.
     pub fn lapse_due(&self, now: Timestamp) {
         let room = self.shared.lapsing.available_permits();
-        for id in self.set_off(&Lane::Time, now, room) {
+        for id in self.set_off(&[Lane::Time], now, room) {
             let Ok(permit) = Arc::clone(&self.shared.lapsing).try_acquire_owned() else { return };
             let sessions = self.clone();
             self.shared.tasks.spawn(async move {
@@ -460,7 +477,7 @@ impl Sessions {
     }
 }
 
-fn random_jitter() -> Jitter {
+pub fn random_jitter() -> Jitter {
     let mut byte = [0];
     // Without randomness there is no jitter; nothing depends on it.
     let _ = getrandom::fill(&mut byte);
