@@ -44,6 +44,7 @@ pub async fn run(
             let user_code = session.prompt().map_or("", |prompt| &prompt.user_code);
             Answer::Verdict(provider.ask(SignIn { device_code: &device_code, user_code, scope: &session.opening().scope }).await)
         }
+        Errand::Verify(grant) => Answer::Verdict(provider.verify(&grant).await),
         Errand::Revoke(grant) => Answer::Revoked(provider.revoke(&grant).await),
     };
     heed(upstream, &sessions, &answer);
@@ -59,7 +60,8 @@ pub async fn run(
 fn heed(upstream: &Upstream, sessions: &Sessions, answer: &Answer) {
     let (gate, now) = (&upstream.gate, sessions.clock().now());
     let backlog = match answer {
-        Answer::Revoked(_) => None,
+        // Whether the keys can be had says nothing of the endpoints.
+        Answer::Verdict(Verdict::Unverified(_)) | Answer::Revoked(_) => None,
         Answer::Begun(Err(Failure::ProviderRateLimited { retry_after_secs })) => {
             gate.pause_beginnings(now, retry_after_secs.map(Duration::from_secs));
             gate.heard(now)

@@ -205,6 +205,7 @@ other-idp  -          none         yes   no          no    missing              
 other-idp: error: it names no device authorization endpoint; allow the device grant for this client there, or set device_authorization_endpoint
 other-idp: error: it names no token endpoint; set token_endpoint
 other-idp: info: it names no revocation endpoint; tokens that nobody claims stay valid until they expire
+people cannot sign in at 1 of 2 providers
 "
     );
 }
@@ -228,6 +229,13 @@ fn a_preset_says_what_it_changes_and_what_it_needs() {
     assert!(row(&[("PRESET", "trakt"), ("CLIENT_ID", "tv-app"), ("CLIENT_SECRET", "x")]).is_usable());
     let keycloak = row(&[("PRESET", "keycloak"), ("HOST", "a.test"), ("REALM", "r"), ("CLIENT_ID", "tv-app")]);
     assert!(keycloak.remedies.iter().all(|remedy| !remedy.text.contains("PKCE is off")));
+}
+
+#[test]
+fn what_nobody_could_ask_is_unknown_and_not_missing() {
+    let text = render(&[Row::new(&settings(&[]), Err("no answer within 15 s".to_owned()))]);
+    let cells: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(cells, ["acme", "failed", "none", "yes", "unknown", "unknown", "unknown", "unknown"]);
 }
 
 /// A writer into memory.

@@ -115,12 +115,22 @@ pub fn folders() -> Vec<Folder> {
     folders
 }
 
+/// As it is written, without quotes.
+pub fn literal(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Boolean(value) => value.to_string(),
+        _ => panic!("a string, a whole number, true or false"),
+    }
+}
+
 impl Gives {
     pub fn is_met_by(&self, said: &Said) -> bool {
         match self {
             Self::Word(word) => *word == said.word,
             Self::Table(members) => members.iter().all(|(name, value)| {
-                let expected = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let expected = literal(value);
                 match name.as_str() {
                     "is" => said.word == expected,
                     // Absence can be expected too.

@@ -19,7 +19,7 @@ use anteroom::provider::{Provider, SignIn, presets};
 use reqwest::Url;
 use secrecy::ExposeSecret;
 
-use cases::{Asked, Case, Folder, Said};
+use cases::{Asked, Case, Folder, Said, literal};
 use server::Server;
 
 const DEVICE_CODE: &str = "device-code-1";
@@ -80,7 +80,6 @@ impl Player {
     /// The client as the configuration makes it, with all addresses moved to a server of ours.
     fn start(folder: Folder) -> Self {
         let server = Server::start();
-        let literal = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let keys = folder.keys.iter().map(|(key, value)| (format!("ANTEROOM_PROVIDERS__IT__{}", key.to_uppercase()), literal(value)));
         let config = Config::load(None, keys).unwrap_or_else(|errors| panic!("{}: {errors}", folder.name));
         let mut settings = config.providers.into_iter().next().unwrap();
@@ -199,7 +198,8 @@ fn verdict(verdict: Verdict) -> Said {
         Verdict::Unreachable { ambiguous, retry_after } => after(said, retry_after).with("ambiguous", ambiguous),
         Verdict::Throttled { retry_after } => after(said, retry_after),
         Verdict::Gibberish { tolerated, .. } => said.with("tolerated", tolerated),
-        Verdict::Authorized(grant) => authorized(said, &grant),
+        // Whether the ID token is genuine is another matter.
+        Verdict::Authorized(grant) | Verdict::Unverified(grant) => authorized(Said::from("authorized"), &grant),
         _ => said,
     }
 }
