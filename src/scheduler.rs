@@ -25,40 +25,27 @@ pub async fn run(sessions: Sessions, providers: Arc<Providers>, start: impl Fn(S
         for (name, upstream) in providers.iter() {
             set_off(&sessions, name, upstream, now, &start);
         }
-        let alarm = next_alarm(&sessions, &providers, now);
+        sessions.sleep(next_alarm(&sessions, &providers, now)).await;
+        // Only a whole round counts: one that cannot even lie down would else be forgiven, and started again, without end.
         beat.accepted();
-        sessions.sleep(alarm).await;
     }
 }
 
-/// In the order in which they became due, whatever they are due for; only while the provider is to be left alone the urgent go
-/// first, and alone.
+/// Who has been due for longest comes first, whatever for; while the provider is to be left alone, the urgent alone. The place is
+/// taken before the session is, for a replacement may be quicker.
 fn set_off(sessions: &Sessions, name: &Arc<str>, upstream: &Upstream, now: Timestamp, start: &impl Fn(SessionId, Pass)) {
-    let gate = &upstream.gate;
-    let all = [Lane::Urgent(Arc::clone(name)), Lane::Provider(Arc::clone(name))];
-    let urgent = [Lane::Urgent(Arc::clone(name))];
-    loop {
-        let (lanes, places) = match (gate.room(now, Urgency::Ordinary), gate.room(now, Urgency::Urgent)) {
-            (Room::Now(places), _) => (&all[..], places),
-            (_, Room::Now(places)) => (&urgent[..], places),
-            _ => return,
-        };
-        let places = places.min(BATCH);
-        let due = sessions.set_off(lanes, now, places);
-        let more = due.len() == places;
-        for id in due {
-            // A replacement may have taken the place: the agenda brings the session back.
-            let Some(pass) = gate.enter(now, Urgency::Urgent) else { return };
-            start(id, pass);
-        }
-        if !more {
-            return;
+    let lanes = [Lane::Urgent(Arc::clone(name)), Lane::Provider(Arc::clone(name))];
+    let [urgent, _] = &lanes;
+    for (lanes, urgency) in [(&lanes[..], Urgency::Ordinary), (std::slice::from_ref(urgent), Urgency::Urgent)] {
+        while sessions.is_due(lanes, now)
+            && let Some(pass) = upstream.gate.enter(now, urgency)
+        {
+            if let Some(id) = sessions.set_off_next(lanes, now) {
+                start(id, pass);
+            }
         }
     }
 }
-
-/// How many pollers are set off in one go.
-const BATCH: usize = 64;
 
 fn next_alarm(sessions: &Sessions, providers: &Providers, now: Timestamp) -> Timestamp {
     let in_lane = |name: &Arc<str>, urgency, at: Timestamp| match providers.get(name)?.gate.room(now, urgency) {

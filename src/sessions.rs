@@ -9,8 +9,7 @@ mod create;
 mod quota;
 mod shard;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -249,6 +248,20 @@ impl Sessions {
         announced
     }
 
+    /// Closes the attempt that a dead poller left open, as ambiguous; see [`Session::close_abandoned`]. Only for the poller that
+    /// takes its place: there is never another one.
+    pub fn close_abandoned(&self, id: SessionId) {
+        let mut inner = self.shard(id).lock();
+        if inner.is_being_changed(id) {
+            return;
+        }
+        let Some(current) = inner.table.get(id).cloned() else { return };
+        if let Ok(next) = Session::clone(&current).close_abandoned(self.now()) {
+            // Under one lock nobody else can have changed it.
+            let _ = self.publish(&mut inner, &current, next);
+        }
+    }
+
     /// Takes over what a poller brings back. Once this has returned `Ok` the answer is safe from the poller's death: it is in
     /// the table, or in a task that offers it to the store until it is.
     ///
@@ -313,24 +326,22 @@ impl Sessions {
         }
     }
 
-    /// Up to `most` sessions of `lanes` that are due, the longest overdue first.
-    pub fn set_off(&self, lanes: &[Lane], now: Timestamp, most: usize) -> Vec<SessionId> {
-        let mut due = Vec::new();
-        let mut heads = BinaryHeap::new();
-        for (at, shard) in self.shared.shards.iter().enumerate() {
-            let inner = shard.lock();
-            heads.extend(lanes.iter().filter_map(|lane| Some(Reverse((inner.table.deadline(lane)?, at, lane)))));
-        }
-        while let Some(Reverse((deadline, at, lane))) = heads.pop()
-            && deadline <= now
-            && due.len() < most
-            && let Some(shard) = self.shared.shards.get(at)
-        {
-            let mut inner = shard.lock();
-            due.extend(inner.table.set_off(lane, now, 1));
-            heads.extend(inner.table.deadline(lane).map(|deadline| Reverse((deadline, at, lane))));
-        }
-        due
+    /// Whether a session of `lanes` is due.
+    pub fn is_due(&self, lanes: &[Lane], now: Timestamp) -> bool {
+        self.longest_due(lanes).is_some_and(|(at, ..)| at <= now)
+    }
+
+    /// The session of `lanes` that has been due for longest; see [`Table::set_off`](crate::kernel::table::Table::set_off).
+    pub fn set_off_next(&self, lanes: &[Lane], now: Timestamp) -> Option<SessionId> {
+        let (_, shard, lane) = self.longest_due(lanes)?;
+        shard.lock().table.set_off(lane, now, 1).pop()
+    }
+
+    fn longest_due<'a>(&self, lanes: &'a [Lane]) -> Option<(Timestamp, &Shard, &'a Lane)> {
+        let first = |shard: &'_ Arc<Shard>, lane: &'a Lane| Some((shard.lock().table.deadline(lane)?, lane));
+        let in_shard = |shard| lanes.iter().filter_map(|lane| first(shard, lane)).min_by_key(|(at, _)| *at);
+        let firsts = self.shared.shards.iter().filter_map(|shard| in_shard(shard).map(|(at, lane)| (at, &**shard, lane)));
+        firsts.min_by_key(|(at, ..)| *at)
     }
 
     /// What is due in `lane` before `from` becomes due at some time in `over` from then on.
@@ -342,9 +353,9 @@ impl Sessions {
 
     /// Does what time alone demands of the sessions that are due, in tasks of their own and not too many at once.
     pub fn lapse_due(&self, now: Timestamp) {
-        let room = self.shared.lapsing.available_permits();
-        for id in self.set_off(&[Lane::Time], now, room) {
-            let Ok(permit) = Arc::clone(&self.shared.lapsing).try_acquire_owned() else { return };
+        while let Ok(permit) = Arc::clone(&self.shared.lapsing).try_acquire_owned()
+            && let Some(id) = self.set_off_next(&[Lane::Time], now)
+        {
             let sessions = self.clone();
             self.shared.tasks.spawn(async move {
                 sessions.lapse(id).await;

@@ -430,10 +430,6 @@ fn each_mistake_has_one_clear_line() {
             "providers.acme.allow_networks: expected networks such as [\"10.0.0.0/8\", \"fd00::/8\"]".to_owned(),
         ),
         (
-            acme("", "issuer_template = 'https://id.test/common'"),
-            "providers.acme.issuer_template: has no {tenantid} in it; leave it out where the issuer is one".to_owned(),
-        ),
-        (
             acme("", "client_auth = 'basic'"),
             "providers.acme.client_auth: expected \"none\", \"client_secret_basic\", \"client_secret_post\" or \"private_key_jwt\"".to_owned(),
         ),
@@ -656,7 +652,6 @@ fn no_error_repeats_a_value() {
         "assertion_audience",
         "basic_raw",
         "allow_networks",
-        "issuer_template",
         "preset",
         "proxy",
         "scopes",
@@ -725,8 +720,7 @@ fn a_preset_is_completed_by_its_parameters() {
         assert_eq!(with_preset(name, parameters).issuer.as_deref(), Some(issuer), "{name}");
     }
     let microsoft = with_preset("microsoft", "tenant = 'acme.test'");
-    assert_eq!(microsoft.issuer.as_deref(), Some("https://login.microsoftonline.com/acme.test/v2.0"));
-    assert_eq!(microsoft.issuer_template.as_deref(), Some("https://login.microsoftonline.com/{tenantid}/v2.0"));
+    assert_eq!(microsoft.issuer.as_deref(), Some("https://login.microsoftonline.com/{tenantid}/v2.0"));
     assert_eq!(text(microsoft.endpoints.token.as_ref()), "https://login.microsoftonline.com/acme.test/oauth2/v2.0/token");
     let enterprise = with_preset("github", "host = 'git.acme.test'");
     assert_eq!(text(enterprise.endpoints.token.as_ref()), "https://git.acme.test/login/oauth/access_token");
@@ -797,10 +791,9 @@ fn a_private_key_is_not_lent_to_callers_without_a_key() {
 
 #[test]
 fn what_is_said_of_a_provider_besides_its_endpoints_is_kept() {
-    let more = "client_secret = 'x'\nbasic_raw = true\nissuer_template = 'https://id.test/{tenantid}/v2.0'\nallow_networks = ['10.0.0.0/8', 'fd00::1']";
+    let more = "client_secret = 'x'\nbasic_raw = true\nallow_networks = ['10.0.0.0/8', 'fd00::1']";
     let acme = load(&acme("", more), &[]).unwrap().providers.remove(0);
     assert_eq!(acme.client_auth, ClientAuth::ClientSecretBasicRaw);
-    assert_eq!(acme.issuer_template.as_deref(), Some("https://id.test/{tenantid}/v2.0"));
     assert_eq!(acme.allow_networks.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "fd00::1/128"]);
 }
 

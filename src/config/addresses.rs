@@ -5,13 +5,7 @@ use url::Host;
 
 use super::section::Section;
 use crate::provider::presets::{self, Parameter, Preset};
-use crate::provider::settings::{Endpoints, TENANT};
-
-pub(super) struct Addresses {
-    pub issuer: Option<String>,
-    pub issuer_template: Option<String>,
-    pub endpoints: Endpoints,
-}
+use crate::provider::settings::Endpoints;
 
 /// Discovery needs the issuer; without it both endpoints of the grant must be named (RFC 8628 §3.1, §3.4).
 pub(super) fn require(section: &Section<'_>) {
@@ -24,26 +18,29 @@ pub(super) fn require(section: &Section<'_>) {
 }
 
 /// The issuer and the endpoints. What is written wins over the preset, key by key.
-pub(super) fn read(section: &mut Section<'_>, preset: Option<&'static Preset>, allow_http: bool) -> Addresses {
+pub(super) fn read(section: &mut Section<'_>, preset: Option<&'static Preset>, allow_http: bool) -> (Option<String>, Endpoints) {
     let issuer = section.take("issuer").and_then(|entry| entry.text(|text| issuer_as_written(text, allow_http)));
-    let issuer_template = section.take("issuer_template").and_then(|entry| entry.text(|text| template(text, allow_http)));
     let mut endpoint = |key| section.take(key).and_then(|entry| entry.text(|text| endpoint(text, allow_http)));
-    let endpoints = Endpoints {
+    let written = Endpoints {
         device_authorization: endpoint("device_authorization_endpoint"),
         token: endpoint("token_endpoint"),
         revocation: endpoint("revocation_endpoint"),
         jwks: endpoint("jwks_uri"),
     };
-    let written = Addresses { issuer, issuer_template, endpoints };
     match preset {
-        Some(preset) => complete(section, preset, written, allow_http),
-        None => written,
+        Some(preset) => complete(section, preset, issuer, written, allow_http),
+        None => (issuer, written),
     }
 }
 
-fn complete(section: &mut Section<'_>, preset: &'static Preset, written: Addresses, allow_http: bool) -> Addresses {
-    let needed = needed(preset, &written);
-    let Addresses { issuer, issuer_template, endpoints: written } = written;
+fn complete(
+    section: &mut Section<'_>,
+    preset: &'static Preset,
+    issuer: Option<String>,
+    written: Endpoints,
+    allow_http: bool,
+) -> (Option<String>, Endpoints) {
+    let needed = needed(preset, issuer.is_some(), &written);
     let mut values: Vec<(&str, String)> = Vec::new();
     for parameter in preset.parameters {
         let is_missing = !section.has(parameter.key);
@@ -68,19 +65,14 @@ fn complete(section: &mut Section<'_>, preset: &'static Preset, written: Address
         revocation: endpoint(written.revocation, preset.revocation_endpoint),
         jwks: endpoint(written.jwks, preset.jwks_uri),
     };
-    // A template that fits the preset's issuer does not fit another one.
-    let issuer_template = issuer_template.or_else(|| completed(preset.issuer_template.filter(|_| issuer.is_none())));
-    Addresses { issuer: issuer.or_else(|| completed(preset.issuer)), issuer_template, endpoints }
+    (issuer.or_else(|| completed(preset.issuer)), endpoints)
 }
 
 /// The parameters without which nobody knows whom to ask.
-fn needed(preset: &'static Preset, Addresses { issuer, endpoints: written, .. }: &Addresses) -> Vec<&'static Parameter> {
+fn needed(preset: &'static Preset, has_issuer: bool, written: &Endpoints) -> Vec<&'static Parameter> {
     let asked = [
-        preset
-            .device_authorization_endpoint
-            .or(preset.issuer.filter(|_| issuer.is_none()))
-            .filter(|_| written.device_authorization.is_none()),
-        preset.token_endpoint.or(preset.issuer.filter(|_| issuer.is_none())).filter(|_| written.token.is_none()),
+        preset.device_authorization_endpoint.or(preset.issuer.filter(|_| !has_issuer)).filter(|_| written.device_authorization.is_none()),
+        preset.token_endpoint.or(preset.issuer.filter(|_| !has_issuer)).filter(|_| written.token.is_none()),
     ];
     asked.into_iter().flatten().flat_map(|template| presets::parameters_of(preset.parameters, template)).collect()
 }
@@ -107,13 +99,6 @@ fn issuer_as_written(text: &str, allow_http: bool) -> Result<String, String> {
         Some(_) => Err("an issuer has no query".to_owned()),
         None => Ok(text.to_owned()),
     }
-}
-
-fn template(text: &str, allow_http: bool) -> Result<String, String> {
-    if !text.contains(TENANT) {
-        return Err(format!("has no {TENANT} in it; leave it out where the issuer is one"));
-    }
-    issuer_as_written(&text.replace(TENANT, "tenant"), allow_http).map(|_| text.to_owned())
 }
 
 fn endpoint(text: &str, allow_http: bool) -> Result<Url, String> {

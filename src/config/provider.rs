@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use super::addresses::{self, Addresses, web_url};
+use super::addresses::{self, web_url};
 use super::section::Section;
 use crate::provider::dialect::Dialect;
 use crate::provider::egress::Network;
@@ -24,7 +24,7 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Settings> {
     let allow_http = section.take("allow_http").and_then(|entry| entry.boolean()).unwrap_or(false);
     addresses::require(&section);
     let preset = section.take("preset").and_then(|entry| entry.text(preset));
-    let Addresses { issuer, issuer_template, endpoints } = addresses::read(&mut section, preset, allow_http);
+    let (issuer, endpoints) = addresses::read(&mut section, preset, allow_http);
     let client_id = section.need("client_id").and_then(|entry| entry.text(plain));
     let proof =
         Proof { has_secret: section.has("client_secret") || section.has("client_secret_file"), has_key: section.has("private_key_file") };
@@ -55,7 +55,6 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Settings> {
         preset,
         dialect: preset.map_or(Dialect::RFC8628, |preset| preset.dialect),
         issuer,
-        issuer_template,
         endpoints,
         client_id: client_id?,
         client_secret,

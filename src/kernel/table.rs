@@ -102,7 +102,7 @@ impl Table {
         self.agenda.iter().filter_map(|(lane, entries)| entries.first().map(|(at, _)| (lane, *at)))
     }
 
-    /// The earliest deadline of one lane.
+    /// The earliest deadline of this lane.
     pub fn deadline(&self, lane: &Lane) -> Option<Timestamp> {
         self.agenda.get(lane)?.first().map(|(at, _)| *at)
     }

@@ -2,6 +2,7 @@
 //!
 //! Whatever a row says, the configuration may say otherwise. In an address `{host}` and `{domain}` stand for an origin
 //! (`https://` and what follows), the other names for a part of the path.
+//! `{tenantid}` stays: it is Entra's own way to write an issuer, and the ID token says what belongs there.
 
 use core::time::Duration;
 
@@ -15,8 +16,6 @@ pub struct Preset {
     pub parameters: &'static [Parameter],
     /// With an issuer alone the endpoints are discovered.
     pub issuer: Option<&'static str>,
-    /// As in the configuration: what the issuer calls itself, where that depends on who signs in.
-    pub issuer_template: Option<&'static str>,
     pub device_authorization_endpoint: Option<&'static str>,
     pub token_endpoint: Option<&'static str>,
     pub revocation_endpoint: Option<&'static str>,
@@ -52,7 +51,6 @@ const STANDARD: Preset = Preset {
     title: "",
     parameters: &[],
     issuer: None,
-    issuer_template: None,
     device_authorization_endpoint: None,
     token_endpoint: None,
     revocation_endpoint: None,
@@ -162,7 +160,7 @@ pub const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "microsoft", title: "Microsoft", parameters: &[or("host", "login.microsoftonline.com"), required("tenant")],
-        issuer: Some("{host}/{tenant}/v2.0"), issuer_template: Some("{host}/{tenantid}/v2.0"),
+        issuer: Some("{host}/{tenantid}/v2.0"),
         device_authorization_endpoint: Some("{host}/{tenant}/oauth2/v2.0/devicecode"),
         token_endpoint: Some("{host}/{tenant}/oauth2/v2.0/token"),
         jwks_uri: Some("{host}/{tenant}/discovery/v2.0/keys"),
@@ -310,14 +308,8 @@ mod tests {
     #[test]
     fn every_address_is_an_https_url_once_it_is_complete_and_uses_every_parameter() {
         for preset in PRESETS {
-            let addresses = [
-                preset.issuer,
-                preset.issuer_template,
-                preset.device_authorization_endpoint,
-                preset.token_endpoint,
-                preset.revocation_endpoint,
-                preset.jwks_uri,
-            ];
+            let addresses =
+                [preset.issuer, preset.device_authorization_endpoint, preset.token_endpoint, preset.revocation_endpoint, preset.jwks_uri];
             let addresses: Vec<&str> = addresses.into_iter().flatten().collect();
             for address in &addresses {
                 let values = preset.parameters.iter().map(|parameter| match parameter.key {

@@ -18,7 +18,6 @@ pub fn settings() -> Settings {
         preset: None,
         dialect: Dialect::RFC8628,
         issuer: None,
-        issuer_template: None,
         endpoints: Named::default(),
         client_id: "tv-app".into(),
         client_secret: None,
