@@ -59,8 +59,13 @@ impl Pace {
             k => self.interval().saturating_mul(1u32.checked_shl(u32::from(k)).unwrap_or(u32::MAX)).min(BACK_OFF_CAP),
         };
         let wait = self.gap().max(back_off).max(retry_after.unwrap_or_default());
-        let stretch = Duration::from_millis(millis(wait).saturating_mul(u64::from(jitter.0)) / 2560);
-        answered + wait.saturating_add(stretch)
+        answered + jitter.stretch(wait)
+    }
+}
+
+impl Jitter {
+    pub fn stretch(self, wait: Duration) -> Duration {
+        wait.saturating_add(Duration::from_millis(millis(wait).saturating_mul(u64::from(self.0)) / 2560))
     }
 }
 

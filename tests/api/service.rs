@@ -14,9 +14,10 @@ use anteroom::http::{Api, router};
 use anteroom::kernel::session::{Session, SessionId, Terms};
 use anteroom::kernel::time::Timestamp;
 use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
-use anteroom::provider::Provider;
+use anteroom::provider::dialect::Dialect;
 use anteroom::provider::gate::Limits;
 use anteroom::provider::settings::{ClientAuth, Settings};
+use anteroom::provider::{Provider, SignIn};
 use anteroom::sessions::Quota;
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{Store, StoreError};
@@ -248,6 +249,8 @@ fn settings(name: &str) -> Settings {
     Settings {
         name: name.into(),
         display_name: format!("The <{name}> ID"),
+        preset: None,
+        dialect: Dialect::RFC8628,
         issuer: None,
         endpoints: Default::default(),
         client_id: "tv-app".into(),
@@ -356,8 +359,12 @@ impl Provider for Obedient {
         .boxed()
     }
 
-    fn ask<'a>(&'a self, _: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
+    fn ask<'a>(&'a self, _: SignIn<'a>) -> BoxFuture<'a, Verdict> {
         ready(self.verdicts.lock().pop_front().unwrap_or(Verdict::Pending)).boxed()
+    }
+
+    fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {
+        ready(Verdict::Authorized(Arc::clone(grant))).boxed()
     }
 
     fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, bool> {

@@ -196,7 +196,14 @@ pub async fn begin(sessions: &Sessions, caller: Option<&str>) -> Result<SignIn, 
 }
 
 pub async fn begin_with_scope(sessions: &Sessions, caller: Option<&str>, scope: &str) -> Result<SignIn, CreateError> {
-    let create = Create { provider: PROVIDER.into(), scope: scope.into(), label: None, caller: caller.map(Into::into), idempotency: None };
+    let create = Create {
+        provider: PROVIDER.into(),
+        scope: scope.into(),
+        label: None,
+        caller: caller.map(Into::into),
+        idempotency: None,
+        refusal: None,
+    };
     let created = sessions.create(create).await?;
     let user_code = created.session.prompt().expect("a session that began has a code").user_code.to_string();
     Ok(SignIn { id: created.session.id(), user_code })
