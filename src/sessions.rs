@@ -151,6 +151,11 @@ impl Sessions {
         self.shard(id).lock().table.get(id).cloned()
     }
 
+    /// How many wait for news of a session: long polls, event streams, and creations that wait for the provider.
+    pub fn watchers(&self) -> usize {
+        self.shared.shards.iter().map(|shard| shard.lock().watchers()).sum()
+    }
+
     /// How many sessions are in each state.
     pub fn census(&self) -> BTreeMap<Status, usize> {
         let mut census = BTreeMap::new();
