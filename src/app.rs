@@ -19,8 +19,8 @@ use crate::provider::gate::{Gate, Pass};
 use crate::provider::settings::Settings;
 use crate::provider::{Provider, Providers, Upstream};
 use crate::scheduler;
-use crate::sessions::{Quota, Sessions};
-use crate::store::Store;
+use crate::sessions::{Quota, Restored, Sessions};
+use crate::store::{Store, StoreError};
 use crate::watchdog::{Beat, Children, Event, Watchdog, watchdog};
 
 /// What a running service is made of.
@@ -35,6 +35,7 @@ pub struct Parts {
 /// The sessions and everything that keeps them going; the listeners come on top.
 pub struct App {
     pub sessions: Sessions,
+    pub restored: Restored,
     pub providers: Arc<Providers>,
     clock: Arc<dyn Clock>,
     store: Arc<dyn Store>,
@@ -77,13 +78,19 @@ const POLLER_PATIENCE: Duration = Duration::from_secs(30);
 const SCHEDULER_PATIENCE: Duration = Duration::from_secs(60);
 /// How long pollers may finish what they have begun when the service stops.
 const DRAIN: Duration = Duration::from_secs(8);
+/// How long the last changes may take to become durable, and the store to close.
+const SAVE: Duration = Duration::from_millis(900);
 
 impl App {
-    /// Starts in order: store, table, watchdog, scheduler.
-    pub fn start(parts: Parts) -> Self {
+    /// Starts in order: store, table, watchdog, scheduler. What the store has goes on.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn start(parts: Parts) -> Result<Self, StoreError> {
         let Parts { clock, store, terms, quota, providers } = parts;
         let bell = Arc::new(Notify::new());
         let sessions = Sessions::new(terms, quota, Arc::clone(&clock), Arc::clone(&store), Arc::clone(&bell));
+        let restored = sessions.restore().await?;
         let upstream = |(settings, provider): (Settings, Arc<dyn Provider>)| {
             let Settings { name, display_name, scopes, allowed_scopes, limits, .. } = settings;
             let gate = Gate::new(limits, Arc::clone(&bell));
@@ -118,12 +125,15 @@ impl App {
             }
         });
         watchdog.start(Child::Scheduler, None);
-        Self { sessions, providers, clock, store, watchdog, crashes, supervision, broken }
+        Ok(Self { sessions, restored, providers, clock, store, watchdog, crashes, supervision, broken })
     }
 
-    /// Completes when nothing supervises the pollers any more; the process must not go on.
+    /// Completes when nothing supervises the pollers any more or the store is broken; the process must not go on.
     pub async fn broken(&self) {
-        self.broken.cancelled().await;
+        tokio::select! {
+            () = self.broken.cancelled() => {}
+            () = self.store.broken() => {}
+        }
     }
 
     pub fn health(&self) -> Health {
@@ -146,7 +156,8 @@ impl App {
         self.watchdog.stop(self.clock.now() + DRAIN);
         // It was told to end; a panic in it has been logged.
         let _ = self.supervision.await;
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.sessions.drain()).await;
+        let _ = tokio::time::timeout(SAVE, self.sessions.drain()).await;
+        let _ = tokio::time::timeout(SAVE, self.store.close()).await;
     }
 }
 

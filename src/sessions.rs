@@ -7,6 +7,7 @@
 
 mod create;
 mod quota;
+mod restore;
 mod shard;
 
 use std::hash::BuildHasher;
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::create::{Create, CreateError, Created, Idempotency};
 pub use self::quota::Quota;
+pub use self::restore::Restored;
 use self::shard::Shard;
 use crate::clock::Clock;
 use crate::kernel::pace::Jitter;

@@ -5,10 +5,10 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::{BoxFuture, pending, ready};
 use parking_lot::Mutex;
 
-use super::{Store, StoreError};
+use super::{Loaded, Store, StoreError};
 use crate::kernel::session::{Session, SessionId};
 
 #[derive(Default)]
@@ -41,7 +41,20 @@ impl Store for MemoryStore {
         ready(Ok(())).boxed()
     }
 
+    fn load(&self, after: Option<SessionId>) -> BoxFuture<'_, Result<Vec<Loaded>, StoreError>> {
+        let all = || self.rows.lock().values().map(|row| Loaded::Session(Box::new(row.record()))).collect();
+        ready(Ok(if after.is_none() { all() } else { Vec::new() })).boxed()
+    }
+
     fn is_ready(&self) -> BoxFuture<'_, bool> {
         ready(true).boxed()
+    }
+
+    fn broken(&self) -> BoxFuture<'_, ()> {
+        pending().boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
     }
 }
