@@ -1,5 +1,9 @@
 //! The composition root: builds the parts, connects them, starts and stops them in order. Nobody imports it but the binary.
 
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod service;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,6 +197,10 @@ impl Children for Crew {
             Child::Poller(_) => POLLER_PATIENCE,
             Child::Scheduler => SCHEDULER_PATIENCE,
         }
+    }
+
+    fn ends(&self, key: &Child) -> bool {
+        matches!(key, Child::Poller(_))
     }
 
     fn give_up(&self, key: Child) {

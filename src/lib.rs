@@ -38,11 +38,20 @@
 compile_error!("the watchdog restarts what panics, so the stack must unwind: remove panic = \"abort\" from the profile");
 
 pub mod app;
+pub mod check;
+pub mod cli;
 pub mod clock;
+pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod healthcheck;
+pub mod http;
 pub mod kernel;
 pub mod poller;
 pub mod provider;
 pub mod scheduler;
 pub mod sessions;
+pub mod shutdown;
 pub mod store;
+pub mod telemetry;
 pub mod watchdog;

@@ -3,8 +3,19 @@
 //! [`Provider`] is one exchange at a time: no loops, no timing, no state of a sign-in. What an answer means for the session is
 //! the kernel's decision; when the next exchange may happen is its [pace](crate::kernel::pace).
 
+mod body;
+pub mod classify;
+mod client_auth;
+pub mod device;
+pub mod discovery;
+pub mod exchange;
 pub mod gate;
+pub mod oauth;
+mod pkce;
+#[cfg(test)]
+mod script;
 pub mod settings;
+pub mod uri;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -30,6 +30,9 @@ pub trait Children: Send + Sync + 'static {
     /// The task for `key`. It may panic at any point, also before it is first polled.
     fn start(&self, key: Self::Key, ticket: Option<Self::Ticket>, beat: Beat) -> BoxFuture<'static, ()>;
 
+    /// Whether the task ends by itself. When the watchdog stops it waits for those, and drops the others at once.
+    fn ends(&self, key: &Self::Key) -> bool;
+
     /// How long a task may go without a beat before it counts as hung. It is then dropped at its next await point.
     fn patience(&self, key: &Self::Key) -> Duration;
 
@@ -207,6 +210,8 @@ impl<C: Children> Running<C> {
     }
 
     async fn drain(mut self, patience_until: Timestamp) {
+        let children = Arc::clone(&self.children);
+        self.tasks.abort_matching(|key| !children.ends(key));
         let mut too_late = self.clock.sleep_until(patience_until);
         loop {
             tokio::select! {

@@ -1,0 +1,96 @@
+//! `anteroom demo`: the service, the development provider, and a front page that plays the TV.
+//!
+//! The service is the real one. Only the provider is wrapped, so that a switch on its page can crash a real poller.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use uuid::Uuid;
+
+use super::service::{Service, StartError, providers};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigErrors};
+use crate::demo::{DevProvider, Options, Recording, Saboteur};
+use crate::provider::Provider;
+
+pub struct Demo {
+    pub service: Service,
+    pub provider: DevProvider,
+    address: SocketAddr,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    #[error("provider-port: cannot listen on port {0} ({1}); choose another with --provider-port")]
+    Provider(u16, io::ErrorKind),
+    #[error("{0}")]
+    Config(ConfigErrors),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("the address is unknown: {0}")]
+    Address(io::Error),
+}
+
+/// Seconds between polls: short enough to watch, long enough to break something in between.
+const INTERVAL: u64 = 2;
+
+/// Starts both on loopback; port 0 takes a free one.
+///
+/// # Errors
+/// A port is taken.
+pub async fn start(port: u16, provider_port: u16, clock: Arc<dyn Clock>) -> Result<Demo, DemoError> {
+    let options = Options { interval: Some(INTERVAL), recording: Recording::Counts, ..Options::default() };
+    let provider = DevProvider::start((Ipv4Addr::LOCALHOST, provider_port).into(), options, Arc::clone(&clock))
+        .await
+        .map_err(|error| DemoError::Provider(provider_port, error.kind()))?;
+    let settings = [
+        ("ANTEROOM_LISTEN", format!("127.0.0.1:{port}")),
+        ("ANTEROOM_ADMIN_LISTEN", String::new()),
+        ("ANTEROOM_STORE__URL", "memory:".to_owned()),
+        ("ANTEROOM_PROVIDERS__DEMO__ISSUER", provider.issuer().to_owned()),
+        ("ANTEROOM_PROVIDERS__DEMO__DISPLAY_NAME", "Demo provider".to_owned()),
+        ("ANTEROOM_PROVIDERS__DEMO__CLIENT_ID", "demo-tv".to_owned()),
+        ("ANTEROOM_PROVIDERS__DEMO__SCOPES", r#"["profile"]"#.to_owned()),
+    ];
+    let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value));
+    let config = Config::load(None, settings).map_err(DemoError::Config)?;
+    let sabotaged = providers(&config.providers, &clock).map_err(StartError::from)?.into_iter().map(|(settings, real)| {
+        let sabotaged: Arc<dyn Provider> = Arc::new(Saboteur::new(real, provider.switches()));
+        (settings, sabotaged)
+    });
+    let sabotaged = sabotaged.collect();
+    let service = Service::assemble(config, clock, sabotaged, true).await?;
+    let crashes = service.app().crashes();
+    let service = service.with_routes(front(crashes));
+    let address = service.address().map_err(DemoError::Address)?;
+    Ok(Demo { service, provider, address })
+}
+
+/// The TV, and how often the poller of its session crashed.
+fn front(crashes: impl Fn(Uuid) -> u32 + Send + Sync + 'static) -> Router {
+    let crashes = Arc::new(crashes);
+    Router::new()
+        .route("/", get(async || page("text/html; charset=utf-8", include_str!("demo/tv.html"))))
+        .route("/demo/tv.css", get(async || page("text/css", include_str!("demo/tv.css"))))
+        .route("/demo/tv.js", get(async || page("text/javascript", include_str!("demo/tv.js"))))
+        .route("/demo/crashes/{id}", get(async move |Path(id): Path<Uuid>| crashes(id).to_string()))
+}
+
+fn page(content_type: &'static str, body: &'static str) -> impl IntoResponse {
+    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    ([(header::CONTENT_TYPE, content_type), (header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, "no-store")], body)
+}
+
+impl fmt::Display for Demo {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "Open http://{} and press \"Sign in\": that page is the TV.", self.address)?;
+        write!(formatter, "The development provider, where you approve, deny and break things, is at {}", self.provider.url("/device"))
+    }
+}

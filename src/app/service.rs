@@ -1,0 +1,172 @@
+//! A configured service: its providers, its sessions, its listener, from the first line to the last.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::HeaderValue;
+use futures_util::FutureExt;
+use reqwest::Client;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use super::{App, Parts};
+use crate::clock::Clock;
+use crate::config::{Config, StoreUrl};
+use crate::http::callers::{Caller, Callers};
+use crate::http::health::Health;
+use crate::http::serve::{Limits, serve};
+use crate::http::{Api, router};
+use crate::provider::Provider;
+use crate::provider::exchange::{ClientError, client};
+use crate::provider::oauth::OAuthProvider;
+use crate::provider::settings::Settings;
+use crate::sessions::Quota;
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+use crate::store::memory::MemoryStore;
+
+/// A service that is bound to its address and not yet serving.
+pub struct Service {
+    app: App,
+    listener: TcpListener,
+    router: Router,
+    stopping: CancellationToken,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("listen: cannot listen on {address} ({reason}); stop what uses it, or choose another address")]
+    Listen { address: SocketAddr, reason: io::ErrorKind },
+    #[error("the HTTP client for providers cannot be made: {0}")]
+    Client(#[from] ClientError),
+}
+
+/// The pollers are not supervised any more, so the service must not go on as if they were.
+#[derive(Debug, thiserror::Error)]
+#[error("the watchdog or the scheduler is gone; start the service again")]
+pub struct Unsupervised;
+
+/// For all that is to end, once it was told to.
+const LONGEST_STOP: Duration = Duration::from_secs(10);
+
+/// The configured providers, each as one OAuth client; they share one HTTP client, except those behind a proxy of their own.
+///
+/// # Errors
+/// The HTTP client cannot be made.
+pub fn providers(settings: &[Settings], clock: &Arc<dyn Clock>) -> Result<Vec<(Settings, Arc<OAuthProvider>)>, ClientError> {
+    let shared = client(None)?;
+    let provider = |settings: &Settings| {
+        let http: Client = match &settings.proxy {
+            Some(proxy) => client(Some(proxy))?,
+            None => shared.clone(),
+        };
+        Ok((settings.clone(), Arc::new(OAuthProvider::new(settings.clone(), http, Arc::clone(clock)))))
+    };
+    settings.iter().map(provider).collect()
+}
+
+impl Service {
+    /// Builds everything and binds the address.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let providers = providers(&config.providers, &clock)?;
+        let providers = providers.into_iter().map(|(settings, provider)| (settings, provider as Arc<dyn Provider>)).collect();
+        Self::assemble(config, clock, providers, false).await
+    }
+
+    pub(super) async fn assemble(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        providers: Vec<(Settings, Arc<dyn Provider>)>,
+        shows_restarts: bool,
+    ) -> Result<Self, StartError> {
+        let refused = |error: io::Error| StartError::Listen { address: config.listen, reason: error.kind() };
+        let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
+        let store: Arc<dyn Store> = match config.store.url {
+            StoreUrl::Memory => Arc::new(MemoryStore::default()),
+        };
+        let shares = config.callers.iter().filter_map(|caller| Some((Arc::clone(&caller.name), caller.max_sessions?)));
+        let quota = Quota::new(config.max_sessions, shares);
+        let app = App::start(Parts { clock, store, terms: config.terms, quota, providers });
+        let stopping = CancellationToken::new();
+        let router = router(api(&app, &config, &stopping, shows_restarts));
+        Ok(Self { app, listener, router, stopping })
+    }
+
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Adds routes of its own.
+    pub(super) fn with_routes(mut self, routes: Router) -> Self {
+        self.router = routes.fallback_service(self.router);
+        self
+    }
+
+    /// # Errors
+    /// The operating system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until it is told to stop; then nothing new begins, and what is under way has 10 s in all.
+    ///
+    /// # Errors
+    /// [`Unsupervised`]: the process should exit with a failure.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), Unsupervised> {
+        let Self { app, listener, router, stopping } = self;
+        let tasks = TaskTracker::new();
+        tasks.spawn(serve(listener, router, Limits::default(), stopping.clone()));
+        tasks.close();
+        let supervised = tokio::select! {
+            () = shutdown.requested() => Ok(()),
+            () = app.broken() => Err(Unsupervised),
+        };
+        if supervised.is_err() {
+            error!("nothing supervises the pollers any more");
+        }
+        stopping.cancel();
+        let ended = async { tokio::join!(tasks.wait(), app.stop()) };
+        tokio::select! {
+            ended = tokio::time::timeout(LONGEST_STOP, ended) => match ended {
+                Ok(_) => info!("stopped"),
+                Err(_) => warn!("stopped, though not everything had ended"),
+            },
+            () = shutdown.aborted() => warn!("stopped at once"),
+        }
+        supervised
+    }
+}
+
+fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts: bool) -> Api {
+    let health = app.health();
+    let stopped = stopping.clone();
+    let callers = config.callers.iter().map(|caller| Caller {
+        name: Arc::clone(&caller.name),
+        key_sha256: caller.key_sha256,
+        providers: caller.providers.clone(),
+    });
+    Api {
+        sessions: app.sessions.clone(),
+        providers: Arc::clone(&app.providers),
+        callers: Callers::new(callers),
+        health: Arc::new(move || {
+            let (health, stopped) = (health.clone(), stopped.clone());
+            async move {
+                let watchdog = health.watchdog_is_ready() && !stopped.is_cancelled();
+                Health { store: health.store_is_ready().await, watchdog }
+            }
+            .boxed()
+        }),
+        restarts: shows_restarts.then(|| Arc::new(app.crashes()) as _),
+        allowed_origins: config.http.allowed_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect(),
+        stopping: stopping.clone(),
+    }
+}

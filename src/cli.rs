@@ -1,0 +1,94 @@
+//! The subcommands and their options. What they do is elsewhere.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use reqwest::Url;
+
+use crate::telemetry::{self, Format};
+
+/// Signs people in on devices that cannot show a login page.
+#[derive(Clone, PartialEq, Eq, Debug, Parser)]
+#[command(name = "anteroom", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub log: Log,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Subcommand)]
+pub enum Command {
+    /// Run the service
+    Serve(ConfigFile),
+    /// Run the service and a built-in development provider, on this machine only
+    #[cfg(feature = "demo")]
+    Demo(Demo),
+    /// Check the configuration, and what each provider supports
+    Check(ConfigFile),
+    /// Exit with 0 if the service is ready, else with 1
+    Healthcheck(Healthcheck),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct ConfigFile {
+    /// Configuration file; every key of it can also come from the environment
+    ///
+    /// Default: anteroom.toml if there is one, else the environment alone. A key a.b is ANTEROOM_A__B there, and wins over the file.
+    #[arg(long = "config", value_name = "PATH", env = "ANTEROOM_CONFIG")]
+    path: Option<PathBuf>,
+}
+
+#[cfg(feature = "demo")]
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct Demo {
+    /// Port of the service; 0 takes a free one
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// Port of the development provider; 0 takes a free one
+    #[arg(long, default_value_t = 8090)]
+    pub provider_port: u16,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct Healthcheck {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Where the service is, such as http://127.0.0.1:8080; default: where the configuration has it listen
+    #[arg(long, value_parser = service_url)]
+    pub url: Option<Url>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct Log {
+    /// How the log is written, on stderr
+    #[arg(long = "log-format", global = true, env = "ANTEROOM_LOG_FORMAT", default_value = "pretty")]
+    pub format: Format,
+    /// What is logged: a level, or levels by target such as info,anteroom=debug
+    #[arg(long = "log", global = true, value_name = "FILTER", env = "ANTEROOM_LOG", default_value = "info", value_parser = filter)]
+    pub filter: String,
+}
+
+const DEFAULT_FILE: &str = "anteroom.toml";
+
+impl ConfigFile {
+    /// The file to read; none where none was named and the default one does not exist.
+    pub fn path(&self) -> Option<&Path> {
+        let default = Path::new(DEFAULT_FILE);
+        self.path.as_deref().or_else(|| default.exists().then_some(default))
+    }
+}
+
+fn service_url(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+        _ => Err("expected a URL such as http://127.0.0.1:8080".to_owned()),
+    }
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    match telemetry::filter(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("expected a filter such as info or info,anteroom=debug".to_owned()),
+    }
+}

@@ -1,0 +1,193 @@
+//! `[providers.NAME]`: what we are told of one provider.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use reqwest::Url;
+use secrecy::SecretString;
+use url::Host;
+
+use super::section::Section;
+use crate::provider::gate::Limits;
+use crate::provider::settings::{ClientAuth, Endpoints, Settings};
+
+const MAX_IN_FLIGHT: usize = 64;
+
+/// `None` where something is wrong, and has been reported, that leaves no settings to speak of.
+pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Settings> {
+    if name.is_empty() || !name.chars().all(|char| matches!(char, 'a'..='z' | '0'..='9' | '-')) {
+        section.report_self("a provider's name may have a-z, 0-9 and - only");
+    }
+    let allow_http = section.take("allow_http").and_then(|entry| entry.boolean()).unwrap_or(false);
+    require_addresses(&section);
+    let issuer = section.take("issuer").and_then(|entry| entry.text(|text| issuer(text, allow_http)));
+    let mut endpoint = |key| section.take(key).and_then(|entry| entry.text(|text| endpoint(text, allow_http)));
+    let endpoints = Endpoints {
+        device_authorization: endpoint("device_authorization_endpoint"),
+        token: endpoint("token_endpoint"),
+        revocation: endpoint("revocation_endpoint"),
+        jwks: endpoint("jwks_uri"),
+    };
+    let client_id = section.need("client_id").and_then(|entry| entry.text(plain));
+    let has_secret = section.has("client_secret") || section.has("client_secret_file");
+    let client_secret = client_secret(&mut section);
+    let client_auth = client_auth(&mut section, has_secret);
+    let scopes = section.take("scopes").and_then(|entry| entry.texts(scope)).unwrap_or_default();
+    let allowed_scopes = allowed_scopes(&mut section, &scopes);
+    let audience = section.take("audience").and_then(|entry| entry.text(plain));
+    let resource = section.take("resource").and_then(|entry| entry.text_or_texts(plain)).unwrap_or_default();
+    let pkce = section.take("pkce").and_then(|entry| entry.boolean()).unwrap_or(true);
+    let display_name = section.take("display_name").and_then(|entry| entry.text(plain)).unwrap_or_else(|| name.to_owned());
+    let proxy = section.take("proxy").and_then(|entry| entry.text(web_url));
+    let allow_anonymous = section.take("allow_anonymous").and_then(|entry| entry.boolean()).unwrap_or(false);
+    let limits = Limits {
+        max_in_flight: section.take("max_in_flight").and_then(|entry| entry.whole()).unwrap_or(MAX_IN_FLIGHT),
+        max_per_second: section.take("max_polls_per_second").and_then(|entry| entry.whole()),
+    };
+    if section.take("preset").is_some() {
+        section.report("preset", "is not in this version; name the issuer, or the endpoints themselves");
+    }
+    section.finish();
+    Some(Settings {
+        name: Arc::from(name),
+        display_name,
+        issuer,
+        endpoints,
+        client_id: client_id?,
+        client_secret,
+        client_auth,
+        scopes,
+        allowed_scopes,
+        audience,
+        resource,
+        pkce,
+        allow_http,
+        proxy,
+        limits,
+        allow_anonymous,
+    })
+}
+
+/// Discovery needs the issuer; without it both endpoints of the grant must be named (RFC 8628 §3.1, §3.4).
+fn require_addresses(section: &Section<'_>) {
+    if section.has("issuer") || section.has("preset") {
+        return;
+    }
+    for key in ["device_authorization_endpoint", "token_endpoint"].into_iter().filter(|key| !section.has(key)) {
+        section.report(key, "is missing; set the issuer, or both device_authorization_endpoint and token_endpoint");
+    }
+}
+
+fn client_secret(section: &mut Section<'_>) -> Option<SecretString> {
+    let has_both = section.has("client_secret") && section.has("client_secret_file");
+    let secret = section.take("client_secret").and_then(|entry| entry.text(secret));
+    let from_file = section.take("client_secret_file").and_then(|entry| entry.text(secret_file));
+    if has_both {
+        section.report("client_secret", "and client_secret_file are both set; keep one of them");
+    }
+    secret.or(from_file)
+}
+
+fn client_auth(section: &mut Section<'_>, has_secret: bool) -> ClientAuth {
+    let default = if has_secret { ClientAuth::ClientSecretBasic } else { ClientAuth::None };
+    let Some(entry) = section.take("client_auth") else { return default };
+    let method = entry.text(|text| match text {
+        "none" => Ok(ClientAuth::None),
+        "client_secret_basic" => Ok(ClientAuth::ClientSecretBasic),
+        "client_secret_post" => Ok(ClientAuth::ClientSecretPost),
+        "private_key_jwt" => Err("private_key_jwt is not in this version; use client_secret_basic or client_secret_post".to_owned()),
+        _ => Err("expected \"none\", \"client_secret_basic\" or \"client_secret_post\"".to_owned()),
+    });
+    match method {
+        Some(ClientAuth::None) if has_secret => {
+            section.report("client_auth", "is none, but there is a client secret; remove the secret, or use client_secret_basic");
+        }
+        Some(ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost) if !has_secret => {
+            section.report("client_secret", "is missing, and client_auth needs it; set client_secret or client_secret_file");
+        }
+        _ => {}
+    }
+    method.unwrap_or(default)
+}
+
+fn allowed_scopes(section: &mut Section<'_>, scopes: &[String]) -> Vec<String> {
+    let Some(entry) = section.take("allowed_scopes") else { return scopes.to_vec() };
+    let allowed = entry.texts(scope);
+    if allowed.as_ref().is_some_and(|allowed| scopes.iter().any(|scope| !allowed.contains(scope))) {
+        section.report("allowed_scopes", "must contain every scope of scopes");
+    }
+    allowed.unwrap_or_default()
+}
+
+/// Text for people or for the wire: not empty, one line.
+fn plain(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("is empty; give it a value or leave it out".to_owned()),
+        text if text.chars().any(char::is_control) => Err("has a line break or another control character in it".to_owned()),
+        text => Ok(text.to_owned()),
+    }
+}
+
+fn secret(text: &str) -> Result<SecretString, String> {
+    plain(text).map(SecretString::from)
+}
+
+fn secret_file(path: &str) -> Result<SecretString, String> {
+    let text = std::fs::read_to_string(Path::new(path)).map_err(|error| format!("the file cannot be read ({})", error.kind()))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err("the file is empty".to_owned()),
+        text => secret(text).map_err(|_| "the file has more than one line".to_owned()),
+    }
+}
+
+/// RFC 6749 §3.3.
+fn scope(text: &str) -> Result<String, String> {
+    match text.chars().all(|char| matches!(char, '!' | '#'..='[' | ']'..='~')) {
+        true if !text.is_empty() => Ok(text.to_owned()),
+        _ => Err("has a scope that is empty or has spaces or quotes in it; write [\"openid\", \"profile\"]".to_owned()),
+    }
+}
+
+/// Kept as it is written: it is compared byte for byte (RFC 8414 §2, §3.3).
+fn issuer(text: &str, allow_http: bool) -> Result<String, String> {
+    match endpoint(text, allow_http)?.query() {
+        Some(_) => Err("an issuer has no query".to_owned()),
+        None => Ok(text.to_owned()),
+    }
+}
+
+fn endpoint(text: &str, allow_http: bool) -> Result<Url, String> {
+    let url = web_url(text)?;
+    if url.scheme() == "https" || allow_http || is_loopback(&url) {
+        return Ok(url);
+    }
+    Err("http sends secrets in the clear; use https, or set allow_http = true on this provider".to_owned())
+}
+
+fn web_url(text: &str) -> Result<Url, String> {
+    let expected = || "expected a URL such as \"https://id.example.com\"".to_owned();
+    // The parser would drop these without a word.
+    if text.chars().any(|char| char.is_whitespace() || char.is_control()) {
+        return Err("has a space or a line break in it".to_owned());
+    }
+    let url = Url::parse(text).map_err(|_| expected())?;
+    if !matches!(url.scheme(), "https" | "http") {
+        return Err(expected());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("has a user name or password in it; remove it".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("has a fragment (#…); remove it".to_owned());
+    }
+    Ok(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        None => false,
+    }
+}

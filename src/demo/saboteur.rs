@@ -1,0 +1,49 @@
+//! Makes real pollers really crash, so that the product needs no hook for it.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use secrecy::ExposeSecret;
+
+use super::switches::{Crash, Switches};
+use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
+use crate::provider::Provider;
+
+/// Passes everything on to the provider it wraps, until a crash is armed for a device code: then it panics in the middle of that
+/// code's poll, as a bug would.
+pub struct Saboteur {
+    inner: Arc<dyn Provider>,
+    switches: Arc<Switches>,
+}
+
+impl Saboteur {
+    pub fn new(inner: Arc<dyn Provider>, switches: Arc<Switches>) -> Self {
+        Self { inner, switches }
+    }
+}
+
+impl Provider for Saboteur {
+    fn begin<'a>(&'a self, scope: &'a str) -> BoxFuture<'a, Result<Began, Failure>> {
+        self.inner.begin(scope)
+    }
+
+    #[expect(clippy::panic, reason = "to crash is what it is for")]
+    fn ask<'a>(&'a self, device_code: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
+        async move {
+            match self.switches.take_crash(device_code.code.expose_secret()) {
+                None => self.inner.ask(device_code).await,
+                Some(Crash::BeforeAsking) => panic!("the poller was crashed on purpose, before it asked"),
+                Some(Crash::AfterTheAnswer) => {
+                    self.inner.ask(device_code).await;
+                    panic!("the poller was crashed on purpose, with the answer in its hands")
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool> {
+        self.inner.revoke(grant)
+    }
+}

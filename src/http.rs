@@ -1,0 +1,129 @@
+//! The public HTTP API, on one page. `openapi.yaml` is the truth about it, and is served with it.
+//!
+//! Nobody here changes a session: handlers ask [`Sessions`], which survives whatever happens to them. Three capabilities are
+//! kept apart: a caller key begins sign-ins ([`callers`]), a session secret claims and cancels ([`extract::Owned`]), an id
+//! only watches ([`extract::Id`]).
+
+pub mod callers;
+mod conditional;
+mod create;
+mod extract;
+pub mod health;
+mod page;
+pub mod problem;
+mod providers;
+pub mod serve;
+mod sessions;
+mod view;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::trace::{DefaultOnFailure, TraceLayer};
+use tracing::{Level, Span, debug_span};
+
+use self::callers::Callers;
+use self::conditional::{PREFER, PREFERENCE_APPLIED};
+use self::health::Health;
+use self::problem::{Code, Problem};
+use crate::kernel::session::SessionId;
+use crate::provider::Providers;
+use crate::sessions::Sessions;
+
+pub const OPENAPI: &str = include_str!("../openapi.yaml");
+
+/// What the handlers are given.
+pub struct Api {
+    pub sessions: Sessions,
+    pub providers: Arc<Providers>,
+    pub callers: Callers,
+    pub health: Arc<dyn Fn() -> BoxFuture<'static, Health> + Send + Sync>,
+    /// How often the pollers of a session were restarted, where the page is to show it.
+    pub restarts: Option<Arc<dyn Fn(SessionId) -> u32 + Send + Sync>>,
+    /// Origins whose scripts may watch sessions. Empty: none but our own page.
+    pub allowed_origins: Vec<HeaderValue>,
+    /// Once cancelled, nobody is kept waiting for news.
+    pub stopping: CancellationToken,
+}
+
+pub fn router(api: Api) -> Router {
+    let cors = (!api.allowed_origins.is_empty()).then(|| cors(&api.allowed_origins));
+    let session = Router::new()
+        .route("/sessions/{id}", get(sessions::read).delete(sessions::cancel))
+        .method_not_allowed_fallback(async || Problem::from(Code::MethodNotAllowed));
+    Router::new()
+        .route("/sessions", post(create::create))
+        .route("/sessions/{id}/claim", post(sessions::claim))
+        .route("/providers", get(providers::list))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/openapi.yaml", get(openapi))
+        .method_not_allowed_fallback(async || Problem::from(Code::MethodNotAllowed))
+        .merge(match cors {
+            Some(cors) => session.layer(cors),
+            None => session,
+        })
+        .fallback(async || Problem::from(Code::NotFound))
+        .with_state(Arc::new(api))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .layer(SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
+        .layer(SetResponseHeaderLayer::if_not_present(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")))
+        .layer(axum::middleware::map_request(only_sane_request_ids))
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/yaml"), (header::CACHE_CONTROL, "no-cache")], OPENAPI).into_response()
+}
+
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    Problem::from(Code::InternalError).into_response()
+}
+
+/// Names the route, never the path or the query: ids and whatever people put there stay out of logs.
+fn span(request: &Request) -> Span {
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+    let request_id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    debug_span!("request", method = %request.method(), route, request_id)
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A request id comes back in the answer and in logs, so one that does not look like an id is replaced.
+async fn only_sane_request_ids(mut request: Request) -> Request {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if request.headers().get(REQUEST_ID).is_some_and(|id| id.is_empty() || id.len() > 64 || !id.as_bytes().iter().all(plain)) {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    request
+}
+
+/// Lets scripts of these origins watch a session, and nothing else. `Vary` is complete already.
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    let origins = if origins.iter().any(|origin| origin == "*") { AllowOrigin::any() } else { AllowOrigin::list(origins.to_vec()) };
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::HEAD])
+        .allow_headers([PREFER, header::IF_NONE_MATCH, header::ACCEPT, header::CONTENT_TYPE])
+        .expose_headers([header::ETAG, header::RETRY_AFTER, header::LOCATION, PREFERENCE_APPLIED])
+        .vary([])
+}
+
+impl Api {
+    fn restarts_of(&self, id: SessionId) -> Option<u32> {
+        self.restarts.as_ref().map(|restarts| restarts(id))
+    }
+}

@@ -1,0 +1,107 @@
+//! `POST /sessions`: begins a sign-in.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use super::Api;
+use super::callers::Caller;
+use super::extract::{Key, json_object};
+use super::problem::{Code, Problem};
+use super::view::SessionView;
+use crate::kernel::session::Digest;
+use crate::provider::{Providers, Upstream};
+use crate::sessions::{Create, Created, Idempotency};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    provider: Option<String>,
+    scope: Option<String>,
+    label: Option<String>,
+}
+
+const PROVIDER: &str = "provider must be the name of a configured provider; it may be left out when there is exactly one.";
+const SCOPE: &str = "scope must be one or more scope tokens (RFC 6749 section 3.3), separated by single spaces.";
+const LABEL: &str = "label must be a string of at most 200 characters, without control characters.";
+const MEMBERS: [(&str, &str); 3] = [("provider", PROVIDER), ("scope", SCOPE), ("label", LABEL)];
+const LABEL_LIMIT: usize = 200;
+
+pub async fn create(State(api): State<Arc<Api>>, headers: HeaderMap, Key(key): Key, body: Body) -> Result<Response, Problem> {
+    let caller = api.callers.identify(&headers)?;
+    let request: Request = json_object(&headers, body, &MEMBERS).await?;
+    let created = api.sessions.create(prepare(request, &api.providers, caller.as_deref(), key)?).await?;
+    Ok(answer(&created))
+}
+
+fn answer(Created { session, secret, repeated }: &Created) -> Response {
+    let status = if *repeated { StatusCode::OK } else { StatusCode::CREATED };
+    let location = format!("/sessions/{}", session.id());
+    let headers = [(header::LOCATION, location.as_str()), (header::CACHE_CONTROL, "no-store")];
+    (status, headers, Json(SessionView::new(session, Some(secret)))).into_response()
+}
+
+fn prepare(request: Request, providers: &Providers, caller: Option<&Caller>, key: Option<Digest>) -> Result<Create, Problem> {
+    let upstream = match &request.provider {
+        Some(name) => providers.get(name.as_str()),
+        None if providers.len() == 1 => providers.values().next(),
+        None => None,
+    };
+    let upstream = upstream.ok_or(Problem::invalid(PROVIDER))?;
+    if caller.is_some_and(|caller| !caller.may_use(&upstream.name)) {
+        return Err(Code::ProviderNotAllowed.into());
+    }
+    let scope = scope(request.scope.as_deref(), upstream)?;
+    let label = request.label.map(String::into_boxed_str);
+    if label.as_deref().is_some_and(|label| !is_label(label)) {
+        return Err(Problem::invalid(LABEL));
+    }
+    let idempotency = key.map(|key| Idempotency { key, fingerprint: fingerprint(&upstream.name, &scope, label.as_deref()) });
+    let caller = caller.map(|caller| Arc::clone(&caller.name));
+    Ok(Create { provider: Arc::clone(&upstream.name), scope, label, caller, idempotency })
+}
+
+/// The scope to ask for: what the caller names, each token once, else the provider's default.
+fn scope(wanted: Option<&str>, upstream: &Upstream) -> Result<Arc<str>, Problem> {
+    let Some(wanted) = wanted else { return Ok(upstream.scopes.join(" ").into()) };
+    let mut tokens: Vec<&str> = Vec::new();
+    for token in wanted.split(' ') {
+        if !is_scope_token(token) {
+            return Err(Problem::invalid(SCOPE));
+        }
+        if !tokens.contains(&token) {
+            tokens.push(token);
+        }
+    }
+    let allowed = tokens.iter().all(|token| upstream.allowed_scopes.iter().any(|allowed| allowed == token));
+    if allowed { Ok(tokens.join(" ").into()) } else { Err(Code::ScopeNotAllowed.into()) }
+}
+
+/// RFC 6749 §3.3.
+fn is_scope_token(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E))
+}
+
+/// Labels are shown to people, so nothing in them may hide or turn around the text beside them.
+fn is_label(label: &str) -> bool {
+    let hides =
+        |c: char| c.is_control() || matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+    label.chars().count() <= LABEL_LIMIT && !label.contains(hides)
+}
+
+/// What must be equal for a request to count as a repetition.
+fn fingerprint(provider: &str, scope: &str, label: Option<&str>) -> Digest {
+    let mut hash = Sha256::new();
+    for part in [Some(provider), Some(scope), label] {
+        let part = part.map(str::as_bytes);
+        hash.update(part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+        hash.update(part.unwrap_or_default());
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,83 @@
+//! `/sessions/{id}` and its claim: watching, claiming, cancelling.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::conditional::{Format, Known, PREFERENCE_APPLIED, Reading};
+use super::extract::{Id, Key, Owned};
+use super::problem::{Code, Problem};
+use super::view::{GrantView, SessionView};
+use super::{Api, page};
+use crate::kernel::session::{Session, Status};
+
+/// Answers at once, unless a wait is asked for and the client knows the session as it is.
+pub async fn read(State(api): State<Arc<Api>>, Id(id): Id, reading: Result<Reading, Infallible>) -> Result<Response, Problem> {
+    let Ok(reading) = reading;
+    let unknown = || Problem::from(Code::SessionNotFound);
+    let mut session = api.sessions.get(id).ok_or_else(unknown)?;
+    let is_news = reading.known != Known::Unsaid && !reading.known.matches(&tag(&api, &session, reading.format));
+    if let (Some(seconds), false) = (reading.wait, is_news || session.is_settled()) {
+        let seen = session.revision();
+        // The session may change while this waits; holding the old value would keep it in memory.
+        drop(session);
+        let until = api.sessions.clock().now() + Duration::from_secs(seconds);
+        let changed = tokio::select! {
+            changed = api.sessions.wait(id, seen, until) => changed,
+            () = api.stopping.cancelled() => api.sessions.get(id),
+        };
+        session = changed.ok_or_else(unknown)?;
+    }
+    represent(&api, &session, &reading)
+}
+
+pub async fn claim(State(api): State<Arc<Api>>, Owned(id): Owned, Key(key): Key) -> Result<Response, Problem> {
+    let grant = api.sessions.claim(id, key).await?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(GrantView::new(&grant))).into_response())
+}
+
+pub async fn cancel(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<StatusCode, Problem> {
+    api.sessions.cancel(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn represent(api: &Api, session: &Session, reading: &Reading) -> Result<Response, Problem> {
+    let tag = tag(api, session, reading.format);
+    let mut response = match reading.format {
+        _ if reading.known.matches(&tag) => StatusCode::NOT_MODIFIED.into_response(),
+        Format::Json => Json(SessionView::new(session, None)).into_response(),
+        Format::Page => page::render(api, session)?,
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, HeaderValue::try_from(format!("\"{tag}\"")).map_err(|_| Code::InternalError)?);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Language, Prefer, Origin"));
+    if let Some(seconds) = reading.wait {
+        headers.insert(PREFERENCE_APPLIED, HeaderValue::try_from(format!("wait={seconds}")).map_err(|_| Code::InternalError)?);
+    }
+    pace(api, session, headers);
+    Ok(response)
+}
+
+/// Tells a watcher of a session in progress when there can be news.
+fn pace(api: &Api, session: &Session, headers: &mut HeaderMap) {
+    if matches!(session.status(), Status::Starting | Status::Pending) {
+        let wait = session.next_poll_at().map_or(Duration::ZERO, |at| at.since(api.sessions.clock().now()));
+        headers.insert(header::RETRY_AFTER, wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1).into());
+    }
+}
+
+/// The opaque part of the strong ETag (RFC 9110 §8.8.3).
+fn tag(api: &Api, session: &Session, format: Format) -> String {
+    let revision = session.revision();
+    match (format, api.restarts_of(session.id())) {
+        (Format::Json, _) => revision.to_string(),
+        (Format::Page, None) => format!("{revision}-html-{}", page::LANGUAGE),
+        (Format::Page, Some(restarts)) => format!("{revision}-html-{}-{restarts}", page::LANGUAGE),
+    }
+}

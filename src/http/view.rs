@@ -1,0 +1,130 @@
+//! What others get to see of a session: members, names and times as JSON.
+
+use std::fmt;
+use std::time::{Duration, UNIX_EPOCH};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::kernel::session::{Session, State};
+use crate::kernel::time::Timestamp;
+use crate::kernel::verdict::{Failure, Grant};
+
+/// The watcher's view. With the secret it is the owner's, which exists only in the answer to `POST /sessions`.
+#[derive(Serialize)]
+pub struct SessionView<'a> {
+    id: uuid::Uuid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<&'a str>,
+    status: &'static str,
+    provider: &'a str,
+    label: Option<&'a str>,
+    user_code: Option<&'a str>,
+    verification_uri: Option<&'a str>,
+    verification_uri_complete: Option<&'a str>,
+    expires_at: Option<Rfc3339>,
+    provider_reachable: bool,
+    revision: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claim_by: Option<Rfc3339>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<FailureView>,
+}
+
+#[derive(Serialize)]
+struct FailureView {
+    code: &'static str,
+    detail: &'static str,
+}
+
+/// The tokens, as their owner gets them.
+#[derive(Serialize)]
+pub struct GrantView<'a> {
+    access_token: &'a str,
+    token_type: &'a str,
+    expires_at: Option<Rfc3339>,
+    refresh_token: Option<&'a str>,
+    id_token: Option<&'a str>,
+    scope: Option<&'a str>,
+    claims: Option<&'a RawValue>,
+}
+
+/// A moment in RFC 3339, UTC; with milliseconds unless it is a whole second.
+#[derive(Clone, Copy)]
+pub struct Rfc3339(pub Timestamp);
+
+impl<'a> SessionView<'a> {
+    pub fn new(session: &'a Session, secret: Option<&'a SecretString>) -> Self {
+        let opening = session.opening();
+        let prompt = session.prompt();
+        let (claim_by, failure) = match session.state() {
+            State::Authorized { claim_by, .. } => (Some(Rfc3339(*claim_by)), None),
+            State::Failed { failure, .. } => (None, Some(FailureView { code: failure.code(), detail: explain(*failure) })),
+            _ => (None, None),
+        };
+        Self {
+            id: opening.id,
+            secret: secret.map(ExposeSecret::expose_secret),
+            status: session.status().as_str(),
+            provider: &opening.provider,
+            label: opening.label.as_deref(),
+            user_code: prompt.map(|prompt| &*prompt.user_code),
+            verification_uri: prompt.map(|prompt| &*prompt.verification_uri),
+            verification_uri_complete: prompt.and_then(|prompt| prompt.verification_uri_complete.as_deref()),
+            expires_at: prompt.map(|prompt| Rfc3339(prompt.expires_at)),
+            provider_reachable: session.provider_reachable(),
+            revision: session.revision(),
+            claim_by,
+            failure,
+        }
+    }
+}
+
+impl<'a> GrantView<'a> {
+    pub fn new(grant: &'a Grant) -> Self {
+        Self {
+            access_token: grant.access_token.expose_secret(),
+            token_type: &grant.token_type,
+            expires_at: grant.expires_at.map(Rfc3339),
+            refresh_token: grant.refresh_token.as_ref().map(ExposeSecret::expose_secret),
+            id_token: grant.id_token.as_ref().map(ExposeSecret::expose_secret),
+            scope: grant.scope.as_deref(),
+            claims: grant.claims.as_deref().and_then(|claims| serde_json::from_str(claims).ok()),
+        }
+    }
+}
+
+/// Why a sign-in failed, for the person who looks into it.
+pub fn explain(failure: Failure) -> &'static str {
+    match failure {
+        Failure::GrantLost => "The provider spent the code, but its answer with the tokens never arrived. Sign in again.",
+        Failure::IdTokenInvalid => "The provider's ID token did not pass verification.",
+        Failure::ProviderRejected => "The provider refused the sign-in.",
+        Failure::ProviderInvalidResponse => "The provider's answer does not follow the protocol.",
+        Failure::InternalError => "Something went wrong on our side.",
+        Failure::ProviderUnreachable => "The provider could not be reached.",
+        Failure::ProviderRateLimited { .. } => "The provider limits how often it may be asked.",
+        Failure::ProviderTimeout => "The provider did not answer in time.",
+    }
+}
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// 9999-12-31T23:59:59Z, the last second that the format can hold.
+        const LAST: u64 = 253_402_300_799_000;
+        let millis = self.0.as_millis().min(LAST);
+        let time = UNIX_EPOCH + Duration::from_millis(millis);
+        if millis.is_multiple_of(1000) {
+            humantime::format_rfc3339_seconds(time).fmt(f)
+        } else {
+            humantime::format_rfc3339_millis(time).fmt(f)
+        }
+    }
+}
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

@@ -1,0 +1,199 @@
+//! What an answer of the token endpoint means (RFC 8628 §3.5), and why a device authorization request got no code.
+//!
+//! The error code in the body decides, at whatever status it comes: providers send `authorization_pending` with 200, 400, 401,
+//! 403, 428 and 429. Only an answer without a code is judged by its status. Pure functions over [`Answer`].
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::body::{Body, Number, whole_seconds};
+use super::exchange::{Answer, NoAnswer};
+use crate::kernel::time::Timestamp;
+use crate::kernel::verdict::{Failure, Grant, Verdict};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Meaning {
+    Pending,
+    SlowDown,
+    Denied,
+    Expired,
+    DeadCode,
+    Throttled,
+}
+
+/// The error codes that do not end a sign-in as rejected. All others do.
+const VOCABULARY: &[(&str, Meaning)] = &[
+    ("authorization_pending", Meaning::Pending),
+    ("slow_down", Meaning::SlowDown),
+    ("access_denied", Meaning::Denied),
+    ("authorization_declined", Meaning::Denied),
+    ("expired_token", Meaning::Expired),
+    ("token_expired", Meaning::Expired),
+    ("code_expired", Meaning::Expired),
+    ("invalid_grant", Meaning::DeadCode),
+    ("bad_verification_code", Meaning::DeadCode),
+    ("incorrect_device_code", Meaning::DeadCode),
+    ("invalid_code_pair", Meaning::DeadCode),
+    (RATE_LIMIT_EXCEEDED, Meaning::Throttled),
+];
+
+/// Google sends it as `error_code`.
+const RATE_LIMIT_EXCEEDED: &str = "rate_limit_exceeded";
+/// Entra ID: `invalid_grant` with this number means that we ask too often, not that the code is dead.
+const ENTRA_LOOP_DETECTED: &str = "50196";
+const ENTRA_LOOP_PAUSE: Duration = Duration::from_secs(60);
+
+/// What the operator should look at, for the codes that are the configuration's fault more often than not.
+const COMPLAINTS: &[(&str, &str)] = &[
+    ("invalid_client", "invalid_client: check `client_id`, `client_secret` and `client_auth`"),
+    ("incorrect_client_credentials", "incorrect_client_credentials: check `client_id` and `client_secret`"),
+    ("unauthorized_client", "unauthorized_client: allow this client the device grant, at the provider"),
+    ("device_flow_disabled", "device_flow_disabled: enable the device grant for this client, at the provider"),
+    ("unsupported_grant_type", "unsupported_grant_type: enable the device grant, at the provider"),
+    ("invalid_scope", "invalid_scope: check `scopes` and `allowed_scopes`"),
+    ("invalid_target", "invalid_target: check `resource` and `audience`"),
+    ("invalid_request", "invalid_request: a parameter is missing or not wanted; check `pkce` and `audience`"),
+    ("invalid_grant", "invalid_grant: allow this client the device grant, at the provider"),
+    ("access_denied", "access_denied: the provider refuses this client"),
+];
+
+/// How many answers without meaning are borne in a row: a portal's page at 200 may go away, a bare 4xx hardly will.
+const TOLERATED_SUCCESSES: u8 = 5;
+const TOLERATED_REFUSALS: u8 = 2;
+
+const MAX_TOKEN: usize = 64 * 1024;
+/// Longer lifetimes are cut, so that every time can be written as a date.
+const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// The verdict on one token request.
+pub fn verdict(answered: &Result<Answer, NoAnswer>) -> Verdict {
+    let answer = match answered {
+        Ok(answer) => answer,
+        Err(NoAnswer::NotConnected(_)) => return Verdict::Unreachable { ambiguous: false, retry_after: None },
+        Err(NoAnswer::TimedOut | NoAnswer::Broken) => return Verdict::Unreachable { ambiguous: true, retry_after: None },
+    };
+    let &Answer { status, retry_after, received_at, .. } = answer;
+    if is_redirect(status) {
+        return Verdict::Redirected;
+    }
+    let body = Body::parse(&answer.body);
+    let Some((body, code)) = body.as_ref().and_then(|body| Some((body, error_code(body)?))) else {
+        return without_code(status, retry_after, body.and_then(|body| grant(body, received_at)));
+    };
+    match meaning(&code) {
+        Some(Meaning::Pending) => Verdict::Pending,
+        Some(Meaning::SlowDown) => Verdict::SlowDown { interval: body.interval(), retry_after },
+        Some(Meaning::Denied) => Verdict::Denied,
+        Some(Meaning::Expired) => Verdict::Expired,
+        Some(Meaning::DeadCode) if is_entra_loop(body) => {
+            Verdict::Throttled { retry_after: Some(retry_after.unwrap_or_default().max(ENTRA_LOOP_PAUSE)) }
+        }
+        Some(Meaning::DeadCode) => Verdict::DeadCode,
+        Some(Meaning::Throttled) => Verdict::Throttled { retry_after },
+        None => match status {
+            500.. => Verdict::Unreachable { ambiguous: true, retry_after },
+            429 => Verdict::Throttled { retry_after },
+            408 | 425 => Verdict::Unreachable { ambiguous: false, retry_after },
+            _ => Verdict::Rejected,
+        },
+    }
+}
+
+fn without_code(status: u16, retry_after: Option<Duration>, grant: Option<Grant>) -> Verdict {
+    match (status, grant) {
+        (200..=299, Some(grant)) => Verdict::Authorized(Arc::new(grant)),
+        (500.., _) => Verdict::Unreachable { ambiguous: true, retry_after },
+        (429, _) => Verdict::Throttled { retry_after },
+        (403 | 408 | 425, _) => Verdict::Unreachable { ambiguous: false, retry_after },
+        (400..=499, _) => Verdict::Gibberish { ambiguous: false, tolerated: TOLERATED_REFUSALS },
+        _ => Verdict::Gibberish { ambiguous: true, tolerated: TOLERATED_SUCCESSES },
+    }
+}
+
+/// Why this answer to a device authorization request brings no code; absent when it may bring one: a 2xx without an error.
+pub fn refusal(answer: &Answer) -> Option<Failure> {
+    let code = Body::parse(&answer.body).and_then(|body| error_code(&body));
+    let meaning = code.as_deref().and_then(meaning);
+    match (answer.status, meaning, code) {
+        (300..=399, ..) => Some(Failure::ProviderInvalidResponse),
+        (_, Some(Meaning::SlowDown | Meaning::Throttled), _) | (429, ..) => {
+            Some(Failure::ProviderRateLimited { retry_after_secs: answer.retry_after.map(|wait| wait.as_secs()) })
+        }
+        (500.., ..) => Some(Failure::ProviderUnreachable),
+        (_, _, Some(_)) => Some(Failure::ProviderRejected),
+        (200..=299, _, None) => None,
+        _ => Some(Failure::ProviderInvalidResponse),
+    }
+}
+
+/// Why there is no code when there is no answer. Half an answer counts as an outage, not as nonsense.
+pub fn failure(no_answer: NoAnswer) -> Failure {
+    match no_answer {
+        NoAnswer::NotConnected(_) | NoAnswer::Broken => Failure::ProviderUnreachable,
+        NoAnswer::TimedOut => Failure::ProviderTimeout,
+    }
+}
+
+/// Words for the log about an OAuth error. They are ours: a provider's own text could be anything, so an unknown code is not
+/// repeated.
+pub fn complaint(answer: &Answer) -> &'static str {
+    let code = Body::parse(&answer.body).and_then(|body| error_code(&body)).unwrap_or_default();
+    COMPLAINTS.iter().find(|(word, _)| *word == code).map_or("another error code", |(_, words)| words)
+}
+
+pub fn is_redirect(status: u16) -> bool {
+    (300..=399).contains(&status)
+}
+
+fn error_code(body: &Body) -> Option<String> {
+    let code = body.text("error").map(|code| code.trim().to_ascii_lowercase()).filter(|code| !code.is_empty());
+    code.or_else(|| body.text("error_code").filter(|code| *code == RATE_LIMIT_EXCEEDED).map(str::to_owned))
+}
+
+fn meaning(code: &str) -> Option<Meaning> {
+    VOCABULARY.iter().find(|(word, _)| *word == code).map(|(_, meaning)| *meaning)
+}
+
+fn is_entra_loop(body: &Body) -> bool {
+    let in_codes = body.get("error_codes").and_then(Value::as_array).is_some_and(|codes| {
+        codes.iter().any(|code| code.as_u64().is_some_and(|code| code.to_string() == ENTRA_LOOP_DETECTED) || code == ENTRA_LOOP_DETECTED)
+    });
+    in_codes || body.text("error_description").is_some_and(|text| text.contains(&format!("AADSTS{ENTRA_LOOP_DETECTED}")))
+}
+
+/// RFC 6749 §5.1. Only the access token must be there and sound; the rest is read leniently.
+fn grant(mut body: Body, received_at: Timestamp) -> Option<Grant> {
+    let access_token = body.take_text("access_token").filter(|token| token.len() <= MAX_TOKEN)?;
+    let expires_at = match body.number("expires_in") {
+        // Some providers write 0 for "never".
+        Number::Seconds(seconds) if seconds > 0.0 => Some(received_at + whole_seconds(seconds).min(MAX_LIFETIME)),
+        _ => None,
+    };
+    Some(Grant {
+        access_token: access_token.into(),
+        token_type: body.take_text("token_type").map_or_else(|| "Bearer".into(), String::into_boxed_str),
+        expires_at,
+        refresh_token: body.take_text("refresh_token").map(SecretString::from),
+        id_token: body.take_text("id_token").map(SecretString::from),
+        scope: scope(&body),
+        claims: None,
+    })
+}
+
+/// Space separated, whether it came so, as an array or as a comma list.
+fn scope(body: &Body) -> Option<Box<str>> {
+    let scopes: Vec<&str> = match (body.text("scope"), body.list("scope")) {
+        (Some(text), _) if text.contains(' ') => text.split_whitespace().map(|scope| scope.trim_end_matches(',')).collect(),
+        (Some(text), _) => text.split(',').collect(),
+        (None, Some(list)) => list,
+        (None, None) => return None,
+    };
+    let scopes: Vec<&str> = scopes.into_iter().map(str::trim).filter(|scope| !scope.is_empty()).collect();
+    (!scopes.is_empty()).then(|| scopes.join(" ").into_boxed_str())
+}
+
+#[cfg(test)]
+mod tests;

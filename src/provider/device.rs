@@ -1,0 +1,112 @@
+//! The device authorization response (RFC 8628 §3.2): read leniently where providers differ, strictly where people are shown it.
+
+use core::time::Duration;
+use std::ops::RangeInclusive;
+
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::body::{Body, Number, whole_seconds};
+use super::uri;
+
+/// What a device authorization response says, checked and clamped.
+#[derive(Debug)]
+pub struct DeviceAuthorization {
+    pub device_code: SecretString,
+    pub user_code: String,
+    pub verification_uri: String,
+    pub verification_uri_complete: Option<String>,
+    /// Counts from the moment the request was sent.
+    pub expires_in: Duration,
+    /// Absent: the default of 5 s.
+    pub interval: Option<Duration>,
+}
+
+/// The answer is no device authorization response, or one that people must not be shown. Names the member at fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(&'static str);
+
+/// What holds when the provider names no lifetime.
+const ASSUMED_LIFETIME: Duration = Duration::from_secs(1800);
+const MIN_LIFETIME: Duration = Duration::from_secs(30);
+const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+const MAX_DEVICE_CODE: usize = 8 * 1024;
+const MAX_USER_CODE: usize = 64;
+
+/// Characters that nobody sees, that move others about, or that read from right to left: what a person types would not be
+/// what the provider meant.
+const UNFIT_FOR_CODES: &[RangeInclusive<char>] = &[
+    '\u{ad}'..='\u{ad}',
+    '\u{34f}'..='\u{34f}',
+    '\u{590}'..='\u{8ff}',
+    '\u{115f}'..='\u{1160}',
+    '\u{17b4}'..='\u{17b5}',
+    '\u{180b}'..='\u{180f}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{2800}'..='\u{2800}',
+    '\u{3164}'..='\u{3164}',
+    '\u{fb1d}'..='\u{fdff}',
+    '\u{fe00}'..='\u{fe0f}',
+    '\u{fe70}'..='\u{feff}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{fff0}'..='\u{ffff}',
+    '\u{10800}'..='\u{10fff}',
+    '\u{1e800}'..='\u{1efff}',
+    '\u{e0000}'..='\u{10ffff}',
+];
+
+/// Reads a 2xx answer. `allow_http` as in the provider's settings.
+///
+/// # Errors
+/// [`Invalid`] when a required member is missing or unusable, or any URI is unsafe.
+pub fn parse(bytes: &[u8], allow_http: bool) -> Result<DeviceAuthorization, Invalid> {
+    let mut body = Body::parse(bytes).ok_or(Invalid("the answer is neither a JSON object nor a form, or is too long"))?;
+    let verification_uri = body.text("verification_uri").or_else(|| body.text("verification_url"));
+    let verification_uri = verification_uri
+        .and_then(|text| uri::for_people(text.trim(), allow_http))
+        .ok_or(Invalid("`verification_uri` is missing or unsafe"))?;
+    Ok(DeviceAuthorization {
+        verification_uri,
+        verification_uri_complete: verification_uri_complete(&body, allow_http)?,
+        expires_in: lifetime(&body)?,
+        interval: body.interval(),
+        user_code: body.take_text("user_code").filter(|code| is_fit_to_show(code)).ok_or(Invalid("`user_code` is missing or unfit"))?,
+        device_code: body
+            .take_text("device_code")
+            .filter(|code| code.len() <= MAX_DEVICE_CODE)
+            .ok_or(Invalid("`device_code` is missing or too long"))?
+            .into(),
+    })
+}
+
+fn verification_uri_complete(body: &Body, allow_http: bool) -> Result<Option<String>, Invalid> {
+    match body.get("verification_uri_complete") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
+        Some(value) => {
+            let shown = value.as_str().and_then(|text| uri::for_people(text.trim(), allow_http));
+            shown.map(Some).ok_or(Invalid("`verification_uri_complete` is unsafe"))
+        }
+    }
+}
+
+fn lifetime(body: &Body) -> Result<Duration, Invalid> {
+    match body.number("expires_in") {
+        Number::Absent => Ok(ASSUMED_LIFETIME),
+        Number::Unreadable => Err(Invalid("`expires_in` is not a number")),
+        Number::Seconds(seconds) => Ok(whole_seconds(seconds).clamp(MIN_LIFETIME, MAX_LIFETIME)),
+    }
+}
+
+/// The code is shown exactly as it came: it may be case-sensitive, and a dash may or may not belong to it.
+fn is_fit_to_show(user_code: &str) -> bool {
+    let is_unfit = |c: char| c.is_control() || (c.is_whitespace() && c != ' ') || UNFIT_FOR_CODES.iter().any(|range| range.contains(&c));
+    user_code.chars().count() <= MAX_USER_CODE && !user_code.trim().is_empty() && !user_code.chars().any(is_unfit)
+}
+
+#[cfg(test)]
+mod tests;

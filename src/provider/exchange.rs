@@ -1,0 +1,208 @@
+//! One request to a provider and its answer, within limits of time and size, never redirected, never repeated.
+
+use core::time::Duration;
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Certificate, Client, ClientBuilder, Proxy, RequestBuilder, Response, Url, redirect, retry};
+
+use crate::clock::Clock;
+use crate::kernel::time::Timestamp;
+
+/// How long an exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Until the connection stands: name, TCP, proxy, TLS.
+    pub connect: Duration,
+    /// From the start to the last byte of the answer.
+    pub total: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), total: Duration::from_secs(15) }
+    }
+}
+
+/// The most that is read of an answer.
+pub const MAX_BODY: usize = 256 * 1024;
+/// The longest Retry-After that is believed.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// Why there is no client to ask with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("the proxy must be an http:// or https:// URL")]
+    Proxy,
+    #[error("TLS cannot be set up")]
+    Tls,
+}
+
+/// The HTTP client that all providers with the same proxy share. Without `proxy` none is used, whatever the environment says.
+/// Where the machine has no CA certificates, Mozilla's are used.
+///
+/// # Errors
+/// When the proxy is of no known kind, or TLS cannot be set up at all.
+pub fn client(proxy: Option<&Url>) -> Result<Client, ClientError> {
+    client_with(Patience::default(), proxy)
+}
+
+/// As [`client`], with other time limits.
+///
+/// # Errors
+/// As [`client`].
+pub fn client_with(patience: Patience, proxy: Option<&Url>) -> Result<Client, ClientError> {
+    let builder = || match proxy {
+        None => Ok(limited(patience)),
+        Some(url) if matches!(url.scheme(), "http" | "https") => {
+            Ok(limited(patience).proxy(Proxy::all(url.clone()).map_err(|_| ClientError::Proxy)?))
+        }
+        Some(_) => Err(ClientError::Proxy),
+    };
+    builder()?.build().or_else(|_| {
+        let mozilla = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
+        builder()?.tls_certs_only(mozilla).build().map_err(|_| ClientError::Tls)
+    })
+}
+
+fn limited(patience: Patience) -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("anteroom/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(patience.connect)
+        .timeout(patience.total)
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .referer(false)
+        .no_proxy()
+        .pool_idle_timeout(Duration::from_secs(20))
+        .pool_max_idle_per_host(16)
+}
+
+/// An answer, understood as far as HTTP goes. It has no `Debug`: the body may hold tokens.
+pub struct Answer {
+    pub status: u16,
+    pub received_at: Timestamp,
+    /// At most an hour; absent when it is unreadable or over.
+    pub retry_after: Option<Duration>,
+    /// Empty when it was longer than [`MAX_BODY`]: no meaning can be taken from a part.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no answer. The texts are ours: nothing of the request or of what came back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// Nothing was sent.
+    #[error("no connection: {0}")]
+    NotConnected(&'static str),
+    /// The request may have been read.
+    #[error("no complete answer in time")]
+    TimedOut,
+    /// The request may have been read.
+    #[error("the connection broke before the answer was complete")]
+    Broken,
+}
+
+/// Asks, and takes the time of the answer.
+#[derive(Clone)]
+pub struct Exchange {
+    http: Client,
+    clock: Arc<dyn Clock>,
+}
+
+impl Exchange {
+    pub fn new(http: Client, clock: Arc<dyn Clock>) -> Self {
+        Self { http, clock }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// # Errors
+    /// When no complete answer came.
+    pub async fn get(&self, url: Url) -> Result<Answer, NoAnswer> {
+        self.send(self.http.get(url)).await
+    }
+
+    /// # Errors
+    /// When no complete answer came.
+    pub async fn post(&self, url: Url, form: &[(&str, &str)], authorization: Option<HeaderValue>) -> Result<Answer, NoAnswer> {
+        let mut request = self.http.post(url).form(form);
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        self.send(request).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Answer, NoAnswer> {
+        let response = request.header(ACCEPT, "application/json").send().await.map_err(no_answer)?;
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let body = read(response).await.map_err(no_answer)?;
+        let received_at = self.clock.now();
+        Ok(Answer { status, received_at, retry_after: retry_after(&headers, received_at), body })
+    }
+}
+
+async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Ok(Vec::new());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// RFC 9110 §10.2.3: seconds or a date.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Too many digits for a number are still a very long time.
+        Duration::from_secs(if text.is_empty() { 0 } else { text.parse().unwrap_or(u64::MAX) })
+    } else {
+        let since_epoch = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+        (Timestamp::default() + since_epoch).since(now)
+    };
+    Some(wait.min(MAX_RETRY_AFTER)).filter(|wait| !wait.is_zero())
+}
+
+fn no_answer(error: reqwest::Error) -> NoAnswer {
+    if error.is_connect() {
+        NoAnswer::NotConnected(why_not_connected(&error))
+    } else if error.is_builder() {
+        NoAnswer::NotConnected("the request cannot be built")
+    } else if error.is_timeout() {
+        NoAnswer::TimedOut
+    } else {
+        NoAnswer::Broken
+    }
+}
+
+fn why_not_connected(error: &reqwest::Error) -> &'static str {
+    if error.is_dns() {
+        return "the name cannot be resolved";
+    }
+    if error.is_timeout() {
+        return "not in time";
+    }
+    let causes = core::iter::successors(error.source(), |error| (*error).source());
+    match causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).last().map(innermost) {
+        Some(io::ErrorKind::ConnectionRefused) => "refused",
+        Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => "no route",
+        Some(io::ErrorKind::InvalidData) => "TLS failed, or the certificate is not trusted",
+        _ => "it broke while it was being made",
+    }
+}
+
+/// TLS errors come wrapped twice.
+fn innermost(error: &io::Error) -> io::ErrorKind {
+    error.get_ref().and_then(|inner| inner.downcast_ref()).map_or(error.kind(), innermost)
+}
+
+#[cfg(test)]
+mod tests;
