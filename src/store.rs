@@ -4,6 +4,7 @@
 //! PostgreSQL, has the one connection that they go through.
 
 pub mod memory;
+pub mod postgres;
 pub mod row;
 mod schema;
 pub mod seal;

@@ -36,15 +36,14 @@ const BUSY: Duration = Duration::from_secs(2);
 const CHECKPOINT_ROWS: usize = 2_000;
 const PAGE: i64 = 500;
 
-/// Opens the file, or makes it and the key file beside it.
+/// Opens the file, or makes it and the key file.
 ///
 /// # Errors
 /// Another process uses it, it is damaged, not ours or from a newer version, or its key is missing. It is left as it is.
-pub async fn open(path: &Path, key_file: Option<&Path>, clock: Arc<dyn Clock>) -> Result<SealedStore, OpenError> {
+pub async fn open(path: &Path, key_file: &Path, clock: Arc<dyn Clock>) -> Result<SealedStore, OpenError> {
     let lock = lock(path)?;
     let used_keys = inspect(path).await?;
-    let beside = path.with_extension("key");
-    let keyring = Keyring::open(key_file.unwrap_or(&beside), &used_keys)?;
+    let keyring = Keyring::open(key_file, &used_keys)?;
     let connection = connect(path).await.map_err(|error| cannot_open(path, &error))?;
     Ok(SealedStore::start(SqliteFile { connection, unmerged: 0, _lock: lock }, keyring, clock))
 }
@@ -160,7 +159,9 @@ impl Backend for SqliteFile {
 
     async fn probe(&mut self) -> Result<(), Fault> {
         let written = sqlx::raw_sql("PRAGMA user_version = 0").execute(&mut self.connection).await;
-        written.map(|_| ()).map_err(|error| fault(&error))
+        written.map_err(|error| fault(&error))?;
+        self.unmerged += 1;
+        Ok(())
     }
 
     async fn tidy(&mut self) -> Result<(), Fault> {

@@ -81,6 +81,8 @@ struct Work<B> {
     orders: mpsc::Receiver<Order>,
     waiting: VecDeque<Order>,
     is_failing: bool,
+    /// When it was last seen whether it works.
+    seen_at: Timestamp,
     is_broken: bool,
     /// However the task ends, unless it was asked to: the process must not go on.
     alarm: DropGuard,
@@ -89,6 +91,8 @@ struct Work<B> {
 /// How many changes go into one commit, and how many may wait before their senders have to.
 const BATCH: usize = 200;
 const QUEUE: usize = 4096;
+/// For how long the last answer says whether the database works.
+const FRESH: Duration = Duration::from_millis(500);
 /// How long erased rows may leave traces.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 
@@ -97,7 +101,8 @@ impl Writer {
         let (send, orders) = mpsc::channel(QUEUE);
         let broken = CancellationToken::new();
         let alarm = broken.clone().drop_guard();
-        let work = Work { backend, clock, orders, waiting: VecDeque::new(), is_failing: false, is_broken: false, alarm };
+        let seen_at = clock.now();
+        let work = Work { backend, clock, seen_at, orders, waiting: VecDeque::new(), is_failing: false, is_broken: false, alarm };
         #[expect(clippy::disallowed_methods, reason = "its end is noticed by everybody who waits for `broken`")]
         tokio::spawn(work.run());
         Self { orders: send, broken }
@@ -188,8 +193,15 @@ impl<B: Backend> Work<B> {
                 let _ = answer.send(self.heed(page));
             }
             Order::Probe(answer) => {
-                let probed = if self.is_failing { self.backend.probe().await } else { Ok(()) };
-                let _ = answer.send(self.heed(probed));
+                let well = match self.clock.now().since(self.seen_at) < FRESH {
+                    true if self.is_failing => Err(StoreError::Unavailable),
+                    true => Ok(()),
+                    false => {
+                        let probed = self.backend.probe().await;
+                        self.heed(probed)
+                    }
+                };
+                let _ = answer.send(well);
             }
             Order::Close(_) => {}
         }
@@ -223,6 +235,7 @@ impl<B: Backend> Work<B> {
     }
 
     fn heed<T>(&mut self, result: Result<T, Fault>) -> Result<T, StoreError> {
+        self.seen_at = self.clock.now();
         let (error, reason) = match result {
             Ok(done) => {
                 if self.is_failing {
