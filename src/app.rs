@@ -2,22 +2,22 @@
 
 #[cfg(feature = "demo")]
 pub mod demo;
+mod observer;
 pub mod service;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
 
+use self::observer::{Crashes, Witness};
 use crate::clock::Clock;
 use crate::kernel::session::{SessionId, Terms};
+use crate::metrics::Metrics;
 use crate::poller;
 use crate::provider::gate::{Gate, Pass};
 use crate::provider::settings::Settings;
@@ -41,6 +41,7 @@ pub struct App {
     pub sessions: Sessions,
     pub restored: Restored,
     pub providers: Arc<Providers>,
+    pub metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     store: Arc<dyn Store>,
     watchdog: Watchdog<Crew>,
@@ -69,13 +70,10 @@ struct Crew {
     sessions: Sessions,
     providers: Arc<Providers>,
     watchdog: Watchdog<Crew>,
+    metrics: Arc<Metrics>,
     crashes: Arc<Crashes>,
     broken: CancellationToken,
 }
-
-/// How often the poller of each session crashed, for people who want to see it.
-#[derive(Default)]
-struct Crashes(Mutex<HashMap<SessionId, u32>>);
 
 /// The hard deadline of one exchange with a provider.
 const POLLER_PATIENCE: Duration = Duration::from_secs(30);
@@ -93,8 +91,6 @@ impl App {
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
         let Parts { clock, store, terms, quota, providers } = parts;
         let bell = Arc::new(Notify::new());
-        let sessions = Sessions::new(terms, quota, Arc::clone(&clock), Arc::clone(&store), Arc::clone(&bell));
-        let restored = sessions.restore().await?;
         let upstream = |(settings, provider): (Settings, Arc<dyn Provider>)| {
             let Settings { name, display_name, scopes, allowed_scopes, limits, .. } = settings;
             let gate = Gate::new(limits, Arc::clone(&bell));
@@ -103,18 +99,18 @@ impl App {
         let providers: Arc<Providers> = Arc::new(providers.into_iter().map(upstream).collect());
 
         let (watchdog, kennel) = watchdog();
-        let (crashes, broken) = (Arc::<Crashes>::default(), CancellationToken::new());
-        sessions.when_gone({
-            let (watchdog, crashes) = (watchdog.clone(), Arc::clone(&crashes));
-            move |id| {
-                watchdog.forget(Child::Poller(id));
-                crashes.0.lock().remove(&id);
-            }
-        });
+        let (metrics, crashes, broken) = (Arc::<Metrics>::default(), Arc::<Crashes>::default(), CancellationToken::new());
+        let witness = Witness { metrics: Arc::clone(&metrics), crashes: Arc::clone(&crashes), watchdog: watchdog.clone() };
+        let sessions = Sessions::new(terms, quota, Arc::clone(&clock), Arc::clone(&store), bell, Arc::new(witness));
+        let restored = sessions.restore().await?;
+        for orphan in sessions.all().iter().filter(|session| !providers.contains_key(&session.opening().provider)) {
+            sessions.give_up(orphan.id());
+        }
         let crew = Crew {
             sessions: sessions.clone(),
             providers: Arc::clone(&providers),
             watchdog: watchdog.clone(),
+            metrics: Arc::clone(&metrics),
             crashes: Arc::clone(&crashes),
             broken: broken.clone(),
         };
@@ -129,7 +125,7 @@ impl App {
             }
         });
         watchdog.start(Child::Scheduler, None);
-        Ok(Self { sessions, restored, providers, clock, store, watchdog, crashes, supervision, broken })
+        Ok(Self { sessions, restored, providers, metrics, clock, store, watchdog, crashes, supervision, broken })
     }
 
     /// Completes when nothing supervises the pollers any more or the store is broken; the process must not go on.
@@ -152,7 +148,7 @@ impl App {
     /// How often the poller of a session crashed so far.
     pub fn crashes(&self) -> impl Fn(SessionId) -> u32 + Send + Sync + 'static {
         let crashes = Arc::clone(&self.crashes);
-        move |id| crashes.0.lock().get(&id).copied().unwrap_or(0)
+        move |id| crashes.of(id)
     }
 
     /// Stops in reverse order. Requests under way get 8 s; an exchange cut off then counts as ambiguous.
@@ -183,7 +179,10 @@ impl Children for Crew {
     fn start(&self, key: Child, ticket: Option<Pass>, beat: Beat) -> BoxFuture<'static, ()> {
         let (sessions, providers) = (self.sessions.clone(), Arc::clone(&self.providers));
         match key {
-            Child::Poller(id) => poller::run(id, sessions, providers, ticket, beat).boxed(),
+            Child::Poller(id) => {
+                let metrics = Arc::clone(&self.metrics);
+                poller::run(id, sessions, providers, ticket, beat, move |asked| metrics.asked(asked)).boxed()
+            }
             Child::Scheduler => {
                 let watchdog = self.watchdog.clone();
                 let start = move |id, pass| watchdog.start(Child::Poller(id), Some(pass));
@@ -211,15 +210,6 @@ impl Children for Crew {
     }
 
     fn observe(&self, event: &Event<Child>) {
-        match event {
-            Event::Crashed { key, cause } => {
-                warn!(child = ?key, ?cause, "crashed");
-                if let Child::Poller(id) = key {
-                    *self.crashes.0.lock().entry(*id).or_default() += 1;
-                }
-            }
-            Event::Restarted { key, after } => warn!(child = ?key, after_ms = after.as_millis(), "started again"),
-            Event::GaveUp { key } => error!(child = ?key, "crashed six times in a row, given up"),
-        }
+        observer::observe(event, &self.metrics, &self.crashes);
     }
 }

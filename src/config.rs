@@ -81,7 +81,8 @@ enum StoreUrl {
 pub struct ConfigErrors(Vec<String>);
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
-const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
+/// Where the metrics are unless the operator says otherwise.
+pub const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
 const DATABASE: &str = "anteroom.db";
 const CLAIM_TTL: Duration = Duration::from_secs(5 * 60);
 const RETENTION: Duration = Duration::from_secs(10 * 60);

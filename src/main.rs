@@ -75,6 +75,9 @@ async fn serve(service: Service) -> ExitCode {
         Ok(address) => eprintln!("listening on http://{address}"),
         Err(error) => return refuse(FAILURE, format_args!("the address is unknown: {error}")),
     }
+    if let Some(address) = service.admin_address() {
+        eprintln!("metrics on http://{address}/metrics");
+    }
     match service.run(shutdown).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(FAILURE, error),

@@ -10,18 +10,30 @@ use tracing::debug;
 
 use crate::kernel::session::{Errand, SessionId};
 use crate::kernel::verdict::{Failure, Verdict};
+use crate::metrics::Asked;
 use crate::provider::gate::Pass;
 use crate::provider::{Providers, Upstream};
 use crate::sessions::{Answer, Sessions};
 use crate::watchdog::Beat;
 
-/// Makes the attempt that is due for session `id`, if there is one. Without a `pass` it asks the provider's gate for one.
-pub async fn run(id: SessionId, sessions: Sessions, providers: Arc<Providers>, pass: Option<Pass>, beat: Beat) {
+/// Makes the attempt that is due for session `id`, if there is one, and tells `observe` how it went. Without a `pass` it asks
+/// the provider's gate for one.
+pub async fn run(
+    id: SessionId,
+    sessions: Sessions,
+    providers: Arc<Providers>,
+    pass: Option<Pass>,
+    beat: Beat,
+    observe: impl Fn(Asked<'_>),
+) {
     let Some(session) = sessions.peek(id) else { return };
     let Some(upstream) = providers.get(&session.opening().provider) else { return };
     let Some(_pass) = pass.or_else(|| upstream.gate.enter(sessions.clock().now())) else { return };
     let Some((attempt, errand)) = sessions.attempt(id) else { return };
 
+    let asked_at = sessions.clock().now();
+    let late = session.due(&sessions.terms()).map(|(due, _)| asked_at.since(due)).unwrap_or_default();
+    let name = errand.name();
     let provider = &upstream.provider;
     let answer = match errand {
         Errand::Begin => Answer::Begun(provider.begin(&session.opening().scope).await),
@@ -29,9 +41,11 @@ pub async fn run(id: SessionId, sessions: Sessions, providers: Arc<Providers>, p
         Errand::Revoke(grant) => Answer::Revoked(provider.revoke(&grant).await),
     };
     heed(upstream, &sessions, &answer);
+    let took = sessions.clock().now().since(asked_at);
+    observe(Asked { provider: &upstream.name, errand: name, answer: answer.name(), took, late });
     match sessions.report(id, attempt, answer) {
         Ok(()) => beat.accepted(),
-        Err(refused) => debug!(session.id = %id, ?refused, "report refused"),
+        Err(refused) => debug!(?refused, "a report was refused"),
     }
 }
 

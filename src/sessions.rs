@@ -10,10 +10,11 @@ mod quota;
 mod restore;
 mod shard;
 
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -26,7 +27,7 @@ pub use self::restore::Restored;
 use self::shard::Shard;
 use crate::clock::Clock;
 use crate::kernel::pace::Jitter;
-use crate::kernel::session::{Attempt, Digest, Errand, Lapsed, Refused, Session, SessionId, Terms};
+use crate::kernel::session::{Attempt, Digest, Errand, Lapsed, Refused, Session, SessionId, Status, Terms};
 use crate::kernel::table::Lane;
 use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::{Began, Failure, Grant, Verdict};
@@ -52,7 +53,20 @@ struct Shared {
     alarm: AtomicU64,
     /// How many sessions may be lapsing at once.
     lapsing: Arc<Semaphore>,
-    gone: OnceLock<Box<dyn Fn(SessionId) + Send + Sync>>,
+    observer: Arc<dyn Observer>,
+}
+
+/// Told of what has happened, after it has: for metrics, the audit log, and whoever keeps something for a session. Must be
+/// quick and must not panic.
+pub trait Observer: Send + Sync + 'static {
+    /// A session was opened; the provider is about to be asked.
+    fn opened(&self, session: &Session);
+    /// A session is in another state than before.
+    fn moved(&self, before: &Session, after: &Session);
+    /// A session has failed because its row in the store cannot be read.
+    fn lost(&self, session: &Session);
+    /// A session has left the table.
+    fn gone(&self, session: &Session);
 }
 
 /// What a poller brings back.
@@ -61,6 +75,19 @@ pub enum Answer {
     Begun(Result<Began, Failure>),
     Verdict(Verdict),
     Revoked(bool),
+}
+
+impl Answer {
+    /// For metrics and logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Begun(Ok(_)) => "begun",
+            Self::Begun(Err(failure)) => failure.code(),
+            Self::Verdict(verdict) => verdict.name(),
+            Self::Revoked(true) => "revoked",
+            Self::Revoked(false) => "not_revoked",
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,7 +105,14 @@ const STORE_RETRY: Duration = Duration::from_millis(500);
 // === reading ===
 
 impl Sessions {
-    pub fn new(terms: Terms, quota: Quota, clock: Arc<dyn Clock>, store: Arc<dyn Store>, bell: Arc<Notify>) -> Self {
+    pub fn new(
+        terms: Terms,
+        quota: Quota,
+        clock: Arc<dyn Clock>,
+        store: Arc<dyn Store>,
+        bell: Arc<Notify>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
         let shared = Shared {
             shards: (0..SHARDS).map(|_| Arc::new(Shard::new(terms))).collect(),
             hasher: std::hash::RandomState::new(),
@@ -91,14 +125,9 @@ impl Sessions {
             bell,
             alarm: AtomicU64::new(u64::MAX),
             lapsing: Arc::new(Semaphore::new(LAPSING)),
-            gone: OnceLock::new(),
+            observer,
         };
         Self { shared: Arc::new(shared) }
-    }
-
-    /// `gone` is called with each session that has left the table. Only the first call counts.
-    pub fn when_gone(&self, gone: impl Fn(SessionId) + Send + Sync + 'static) {
-        let _ = self.shared.gone.set(Box::new(gone));
     }
 
     pub fn clock(&self) -> &Arc<dyn Clock> {
@@ -123,6 +152,17 @@ impl Sessions {
     /// The session as it stands in the table, readable or not.
     pub fn peek(&self, id: SessionId) -> Option<Arc<Session>> {
         self.shard(id).lock().table.get(id).cloned()
+    }
+
+    /// How many sessions are in each state.
+    pub fn census(&self) -> BTreeMap<Status, usize> {
+        let mut census = BTreeMap::new();
+        for shard in &self.shared.shards {
+            for (status, count) in shard.lock().table.census() {
+                *census.entry(*status).or_default() += count;
+            }
+        }
+        census
     }
 
     /// Every session in the table, in no particular order.
@@ -256,9 +296,9 @@ impl Sessions {
     }
 
     /// The earliest deadline of each lane. Until [`sleep`](Self::sleep) is called every change rings the bell.
-    pub fn deadlines(&self) -> std::collections::BTreeMap<Lane, Timestamp> {
+    pub fn deadlines(&self) -> BTreeMap<Lane, Timestamp> {
         self.shared.alarm.store(u64::MAX, Ordering::SeqCst);
-        let mut earliest = std::collections::BTreeMap::new();
+        let mut earliest = BTreeMap::new();
         for shard in &self.shared.shards {
             for (lane, at) in shard.lock().table.deadlines() {
                 earliest.entry(lane.clone()).and_modify(|known: &mut Timestamp| *known = at.min(*known)).or_insert(at);
@@ -395,6 +435,9 @@ impl Sessions {
         if current.creation().is_some() && next.creation().is_none() {
             self.shared.creations.forget(current);
         }
+        if current.status() != next.status() {
+            self.shared.observer.moved(current, &next);
+        }
         self.ring(&next);
         Ok(next)
     }
@@ -408,9 +451,7 @@ impl Sessions {
             self.shared.quota.release(gone.opening());
         }
         self.shared.creations.forget(&gone);
-        if let Some(tell) = self.shared.gone.get() {
-            tell(id);
-        }
+        self.shared.observer.gone(&gone);
     }
 
     /// Wakes the scheduler if this session is due before it meant to look again.

@@ -12,7 +12,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("provider", &["kernel", "clock"]),
     ("sessions", &["kernel", "clock", "store"]),
     ("watchdog", &["kernel", "clock"]),
-    ("poller", &["kernel", "provider", "sessions", "watchdog"]),
+    ("metrics", &["kernel"]),
+    ("poller", &["kernel", "metrics", "provider", "sessions", "watchdog"]),
     ("scheduler", &["kernel", "provider", "sessions", "watchdog"]),
     ("http", &["kernel", "clock", "provider", "sessions"]),
     ("config", &["kernel", "provider"]),
@@ -22,7 +23,24 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("shutdown", &[]),
     ("cli", &["telemetry"]),
     ("demo", &["kernel", "clock", "provider"]),
-    ("app", &["kernel", "clock", "config", "demo", "http", "poller", "provider", "scheduler", "sessions", "store", "watchdog"]),
+    (
+        "app",
+        &[
+            "kernel",
+            "clock",
+            "config",
+            "demo",
+            "http",
+            "metrics",
+            "poller",
+            "provider",
+            "shutdown",
+            "scheduler",
+            "sessions",
+            "store",
+            "watchdog",
+        ],
+    ),
 ];
 
 /// The watchdog supervises anything: of the kernel it may know only the bookkeeping of restarts and the type of a moment.

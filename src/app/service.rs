@@ -6,22 +6,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::HeaderValue;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderValue, Method, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::get;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use reqwest::Client;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::{App, Parts};
 use crate::clock::Clock;
-use crate::config::{Config, StoreSettings};
+use crate::config::{ADMIN_LISTEN, Config, StoreSettings};
 use crate::http::callers::{Caller, Callers};
 use crate::http::health::Health;
 use crate::http::serve::{Limits, serve};
 use crate::http::{Api, router};
+use crate::metrics::Metrics;
 use crate::provider::Provider;
 use crate::provider::exchange::{ClientError, client};
 use crate::provider::oauth::OAuthProvider;
@@ -36,13 +43,14 @@ pub struct Service {
     app: App,
     listener: TcpListener,
     router: Router,
+    admin: Option<TcpListener>,
     stopping: CancellationToken,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("listen: cannot listen on {address} ({reason}); stop what uses it, or choose another address")]
-    Listen { address: SocketAddr, reason: io::ErrorKind },
+    #[error("{key}: cannot listen on {address} ({reason}); stop what uses it, or choose another address")]
+    Listen { key: &'static str, address: SocketAddr, reason: io::ErrorKind },
     #[error("the HTTP client for providers cannot be made: {0}")]
     Client(#[from] ClientError),
     #[error("{0}")]
@@ -92,15 +100,26 @@ impl Service {
         providers: Vec<(Settings, Arc<dyn Provider>)>,
         shows_restarts: bool,
     ) -> Result<Self, StartError> {
-        let refused = |error: io::Error| StartError::Listen { address: config.listen, reason: error.kind() };
-        let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
+        let listener = bind("listen", config.listen).await?;
+        let admin = match config.admin_listen {
+            Some(address) => match bind("admin_listen", address).await {
+                Ok(listener) => Some(listener),
+                // Nobody asked for just this address, so a second service on one machine does without.
+                Err(error) if address == ADMIN_LISTEN => {
+                    warn!("{error}; there are no metrics");
+                    None
+                }
+                Err(error) => return Err(error),
+            },
+            None => None,
+        };
         let store = store(&config.store, &clock).await?;
         let shares = config.callers.iter().filter_map(|caller| Some((Arc::clone(&caller.name), caller.max_sessions?)));
         let quota = Quota::new(config.max_sessions, shares);
         let app = App::start(Parts { clock, store, terms: config.terms, quota, providers }).await?;
         let stopping = CancellationToken::new();
-        let router = router(api(&app, &config, &stopping, shows_restarts));
-        Ok(Self { app, listener, router, stopping })
+        let router = router(api(&app, &config, &stopping, shows_restarts)).layer(from_fn(counting(Arc::clone(&app.metrics))));
+        Ok(Self { app, listener, router, admin, stopping })
     }
 
     pub fn app(&self) -> &App {
@@ -111,6 +130,11 @@ impl Service {
     pub(super) fn with_routes(mut self, routes: Router) -> Self {
         self.router = routes.fallback_service(self.router);
         self
+    }
+
+    /// Where the metrics are, if they are anywhere.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.local_addr().ok()
     }
 
     /// # Errors
@@ -124,8 +148,11 @@ impl Service {
     /// # Errors
     /// [`Unsupervised`]: the process should exit with a failure.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Unsupervised> {
-        let Self { app, listener, router, stopping } = self;
+        let Self { app, listener, router, admin, stopping } = self;
         let tasks = TaskTracker::new();
+        if let Some(listener) = admin {
+            tasks.spawn(serve(listener, metrics(&app), Limits::default(), stopping.clone()));
+        }
         tasks.spawn(serve(listener, router, Limits::default(), stopping.clone()));
         tasks.close();
         let supervised = tokio::select! {
@@ -157,6 +184,39 @@ async fn store(settings: &StoreSettings, clock: &Arc<dyn Clock>) -> Result<Arc<d
             Arc::new(postgres::open(url.expose_secret(), key_file, *allow_data_loss, clock).await?)
         }
     })
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Listen { key, address, reason: error.kind() })
+}
+
+/// Counts the answers of each route.
+fn counting(metrics: Arc<Metrics>) -> impl Fn(Request, Next) -> BoxFuture<'static, Response> + Clone + Send + Sync + 'static {
+    move |request, next| {
+        let metrics = Arc::clone(&metrics);
+        async move {
+            let method = match *request.method() {
+                Method::GET => "GET",
+                Method::POST => "POST",
+                Method::DELETE => "DELETE",
+                _ => "other",
+            };
+            let route = request.extensions().get::<MatchedPath>().cloned();
+            let begun = Instant::now();
+            let response = next.run(request).await;
+            let route = route.as_ref().map_or("none", MatchedPath::as_str);
+            metrics.answered(method, route, response.status().as_u16(), begun.elapsed());
+            response
+        }
+        .boxed()
+    }
+}
+
+/// The admin listener's one route.
+fn metrics(app: &App) -> Router {
+    let (metrics, sessions) = (Arc::clone(&app.metrics), app.sessions.clone());
+    let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    Router::new().route("/metrics", get(async move || (content_type, metrics.render(&sessions.census()))))
 }
 
 fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts: bool) -> Api {

@@ -140,6 +140,17 @@ pub enum Errand {
     Revoke(Arc<Grant>),
 }
 
+impl Errand {
+    /// For metrics and logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Begin => "begin",
+            Self::Poll(_) => "poll",
+            Self::Revoke(_) => "revoke",
+        }
+    }
+}
+
 /// What is to happen to a session when its time has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Due {
@@ -158,7 +169,7 @@ pub struct Terms {
     pub retention: Duration,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Status {
     Starting,
     Pending,
@@ -362,6 +373,9 @@ impl Revocation {
 }
 
 impl Status {
+    pub const ALL: [Self; 8] =
+        [Self::Starting, Self::Pending, Self::Authorized, Self::Claimed, Self::Denied, Self::Expired, Self::Cancelled, Self::Failed];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",

@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::session::{Due, Refused, Session, SessionId, Terms};
+use super::session::{Due, Refused, Session, SessionId, Status, Terms};
 use super::time::Timestamp;
 
 /// What a deadline waits for.
@@ -24,6 +24,7 @@ pub struct Table {
     terms: Terms,
     rows: HashMap<SessionId, Row>,
     agenda: BTreeMap<Lane, BTreeSet<(Timestamp, SessionId)>>,
+    census: BTreeMap<Status, usize>,
 }
 
 #[derive(Debug)]
@@ -38,7 +39,7 @@ const RECHECK: Duration = Duration::from_secs(5);
 
 impl Table {
     pub fn new(terms: Terms) -> Self {
-        Self { terms, rows: HashMap::new(), agenda: BTreeMap::new() }
+        Self { terms, rows: HashMap::new(), agenda: BTreeMap::new(), census: BTreeMap::new() }
     }
 
     pub fn get(&self, id: SessionId) -> Option<&Arc<Session>> {
@@ -51,6 +52,11 @@ impl Table {
 
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// How many sessions are in each state.
+    pub fn census(&self) -> &BTreeMap<Status, usize> {
+        &self.census
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Session>> {
@@ -81,6 +87,7 @@ impl Table {
 
     pub fn forget(&mut self, id: SessionId) -> Option<Arc<Session>> {
         let row = self.rows.remove(&id)?;
+        self.leave(row.session.status());
         self.leave_agenda(id, row.entry);
         if self.rows.len() < self.rows.capacity() / 4 {
             self.rows.shrink_to_fit();
@@ -115,13 +122,21 @@ impl Table {
         });
         let session = Arc::new(session);
         let row = Row { session: Arc::clone(&session), entry: entry.clone() };
+        *self.census.entry(session.status()).or_default() += 1;
         if let Some(before) = self.rows.insert(id, row) {
+            self.leave(before.session.status());
             self.leave_agenda(id, before.entry);
         }
         if let Some((lane, at)) = entry {
             self.agenda.entry(lane).or_default().insert((at, id));
         }
         session
+    }
+
+    fn leave(&mut self, status: Status) {
+        if let Some(count) = self.census.get_mut(&status) {
+            *count = count.saturating_sub(1);
+        }
     }
 
     fn leave_agenda(&mut self, id: SessionId, entry: Option<(Lane, Timestamp)>) {

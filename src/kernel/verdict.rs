@@ -94,6 +94,25 @@ pub enum Failure {
     ProviderTimeout,
 }
 
+impl Verdict {
+    /// For metrics and logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::SlowDown { .. } => "slow_down",
+            Self::Authorized(_) => "authorized",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+            Self::DeadCode => "dead_code",
+            Self::Rejected => "rejected",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Throttled { .. } => "throttled",
+            Self::Gibberish { .. } => "gibberish",
+            Self::Redirected => "redirected",
+        }
+    }
+}
+
 impl Failure {
     /// The stable code of the public API.
     pub fn code(self) -> &'static str {

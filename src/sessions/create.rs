@@ -164,6 +164,7 @@ impl Sessions {
             self.shared.quota.release(session.opening());
             return Err(CreateError::Failed(Failure::InternalError));
         };
+        self.shared.observer.opened(&session);
         self.ring(&session);
 
         let begun = self.wait(session.id(), session.revision(), now + PATIENCE).await;

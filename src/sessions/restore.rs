@@ -1,7 +1,7 @@
 //! After a start: every sign-in that was acknowledged goes on.
 
 use futures_util::future::join_all;
-use tracing::{error, info};
+use tracing::info;
 
 use super::{STORE_RETRY, Sessions, random_jitter};
 use crate::kernel::session::record::Record;
@@ -65,8 +65,8 @@ impl Sessions {
     /// The session has failed, and everybody may see it as soon as the store has it.
     async fn fail_unreadable(&self, row: Unreadable) {
         let Unreadable { id, version, revision, provider, caller } = row;
-        error!(session.id = %id, "its row in the store cannot be read; the session has failed");
         let failed = Session::unreadable(id, version, revision, provider, caller, self.now());
+        self.shared.observer.lost(&failed);
         if self.save(version, &failed).await.is_ok() {
             return self.admit(failed);
         }

@@ -1,0 +1,120 @@
+//! Who is told of what happens: the metrics, the audit log, the watchdog's memory.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tracing::{error, info, warn};
+
+use super::{Child, Crew};
+use crate::kernel::session::{Session, SessionId, State};
+use crate::metrics::Metrics;
+use crate::sessions::Observer;
+use crate::watchdog::{Cause, Event, Watchdog};
+
+/// How often the poller of each session crashed, for people who want to see it.
+#[derive(Default)]
+pub struct Crashes(Mutex<HashMap<SessionId, u32>>);
+
+pub struct Witness {
+    pub metrics: Arc<Metrics>,
+    pub crashes: Arc<Crashes>,
+    pub watchdog: Watchdog<Crew>,
+}
+
+/// The log that says who did what: no codes, no tokens, and of the session's id, which is itself a capability, only a digest.
+const AUDIT: &str = "audit";
+
+impl Observer for Witness {
+    fn opened(&self, session: &Session) {
+        let opening = session.opening();
+        self.metrics.created(&opening.provider);
+        info!(
+            target: AUDIT,
+            event = "opened",
+            session = fingerprint(session.id()),
+            provider = &*opening.provider,
+            caller = opening.caller.as_deref().unwrap_or("anonymous"),
+        );
+    }
+
+    fn moved(&self, _: &Session, after: &Session) {
+        let provider = &*after.opening().provider;
+        let outcome = match after.state() {
+            State::Failed { failure, .. } => failure.code(),
+            _ => after.status().as_str(),
+        };
+        if after.is_settled() {
+            self.metrics.settled(provider, outcome);
+        }
+        info!(target: AUDIT, event = outcome, session = fingerprint(after.id()), provider);
+    }
+
+    fn lost(&self, session: &Session) {
+        self.metrics.lost();
+        error!(session = fingerprint(session.id()), "its row in the store cannot be read; the session has failed");
+    }
+
+    fn gone(&self, session: &Session) {
+        self.watchdog.forget(Child::Poller(session.id()));
+        self.crashes.0.lock().remove(&session.id());
+    }
+}
+
+impl Crashes {
+    pub fn of(&self, id: SessionId) -> u32 {
+        self.0.lock().get(&id).copied().unwrap_or(0)
+    }
+}
+
+/// Logs and counts what went wrong under the watchdog.
+pub(super) fn observe(event: &Event<Child>, metrics: &Metrics, crashes: &Crashes) {
+    match event {
+        Event::Crashed { key, cause } => {
+            let cause = match cause {
+                Cause::Panicked => "panicked",
+                Cause::Hung => "hung",
+            };
+            metrics.crashed(key.task(), cause);
+            warn!(task = key.task(), session = key.session(), cause, "crashed");
+            if let Child::Poller(id) = key {
+                *crashes.0.lock().entry(*id).or_default() += 1;
+            }
+        }
+        Event::Restarted { key, after } => {
+            metrics.restarted();
+            warn!(task = key.task(), session = key.session(), after_ms = after.as_millis(), "started again");
+        }
+        Event::GaveUp { key } => {
+            metrics.gave_up();
+            error!(task = key.task(), session = key.session(), "crashed six times in a row, given up");
+        }
+    }
+}
+
+impl Child {
+    fn task(&self) -> &'static str {
+        match self {
+            Self::Scheduler => "scheduler",
+            Self::Poller(_) => "poller",
+        }
+    }
+
+    fn session(&self) -> Option<String> {
+        match self {
+            Self::Scheduler => None,
+            Self::Poller(id) => Some(fingerprint(*id)),
+        }
+    }
+}
+
+/// The first 64 bits of the id's SHA-256, in hex: the same in every line, and of no use to whoever reads the log.
+fn fingerprint(id: SessionId) -> String {
+    Sha256::digest(id.as_bytes()).iter().take(8).fold(String::new(), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}

@@ -1,0 +1,151 @@
+//! What is counted, and how Prometheus is told. Labels are bounded: providers, states, verdicts and routes, never an id.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::kernel::session::Status;
+
+type Labels<const N: usize> = [(&'static str, String); N];
+
+pub struct Metrics {
+    registry: Registry,
+    sessions: Family<Labels<1>, Gauge<i64, AtomicI64>>,
+    created: Family<Labels<1>, Counter>,
+    settled: Family<Labels<2>, Counter>,
+    grant_lost: Family<Labels<1>, Counter>,
+    asked: Family<Labels<3>, Counter>,
+    answer_seconds: Family<Labels<2>, Histogram>,
+    lateness_seconds: Histogram,
+    crashes: Family<Labels<2>, Counter>,
+    restarts: Counter,
+    give_ups: Counter,
+    unreadable_rows: Counter,
+    requests: Family<Labels<3>, Counter>,
+    request_seconds: Family<Labels<1>, Histogram>,
+}
+
+/// One exchange with a provider, as the poller saw it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    pub provider: &'a str,
+    /// `begin`, `poll` or `revoke`.
+    pub errand: &'static str,
+    /// What the answer was classified as.
+    pub answer: &'static str,
+    pub took: Duration,
+    /// How long after its due time it was set off.
+    pub late: Duration,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("anteroom");
+        let seconds = || Histogram::new(exponential_buckets(0.001, 2.5, 12));
+        let metrics = Self {
+            sessions: Family::default(),
+            created: Family::default(),
+            settled: Family::default(),
+            grant_lost: Family::default(),
+            asked: Family::default(),
+            answer_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.5, 12))),
+            lateness_seconds: seconds(),
+            crashes: Family::default(),
+            restarts: Counter::default(),
+            give_ups: Counter::default(),
+            unreadable_rows: Counter::default(),
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 3.0, 11))),
+            registry: Registry::default(),
+        };
+        registry.register("sessions", "Sessions in the table, by state", metrics.sessions.clone());
+        registry.register("sessions_created", "Sign-ins begun", metrics.created.clone());
+        registry.register("sessions_settled", "Sign-ins ended, by outcome; of failed ones the failure code", metrics.settled.clone());
+        registry.register("grant_lost", "Tokens that a provider issued and whose answer never arrived", metrics.grant_lost.clone());
+        registry.register("provider_requests", "Exchanges with providers, by what the answer was", metrics.asked.clone());
+        registry.register_with_unit("provider_answer", "Time until a provider's answer", Unit::Seconds, metrics.answer_seconds.clone());
+        registry.register_with_unit(
+            "poll_lateness",
+            "How long after its due time an exchange was set off",
+            Unit::Seconds,
+            metrics.lateness_seconds.clone(),
+        );
+        registry.register("crashes", "Supervised tasks that panicked or hung", metrics.crashes.clone());
+        registry.register("restarts", "Supervised tasks that were started again", metrics.restarts.clone());
+        registry.register("give_ups", "Supervised tasks that crashed too often", metrics.give_ups.clone());
+        registry.register("unreadable_rows", "Sessions that failed because the store could not be read", metrics.unreadable_rows.clone());
+        registry.register("http_requests", "Requests to the public API", metrics.requests.clone());
+        registry.register_with_unit(
+            "http_request",
+            "Time until the answer's header, long polls included",
+            Unit::Seconds,
+            metrics.request_seconds.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    pub fn created(&self, provider: &str) {
+        self.created.get_or_create(&[("provider", provider.to_owned())]).inc();
+    }
+
+    /// `outcome` is a state, or the failure code of a failed session.
+    pub fn settled(&self, provider: &str, outcome: &str) {
+        self.settled.get_or_create(&[("provider", provider.to_owned()), ("outcome", outcome.to_owned())]).inc();
+        if outcome == "grant_lost" {
+            self.grant_lost.get_or_create(&[("provider", provider.to_owned())]).inc();
+        }
+    }
+
+    pub fn asked(&self, asked: Asked<'_>) {
+        let provider = || ("provider", asked.provider.to_owned());
+        let errand = || ("errand", asked.errand.to_owned());
+        self.asked.get_or_create(&[provider(), errand(), ("answer", asked.answer.to_owned())]).inc();
+        self.answer_seconds.get_or_create(&[provider(), errand()]).observe(asked.took.as_secs_f64());
+        self.lateness_seconds.observe(asked.late.as_secs_f64());
+    }
+
+    /// `task` is `poller` or `scheduler`, `cause` is `panicked` or `hung`.
+    pub fn crashed(&self, task: &'static str, cause: &'static str) {
+        self.crashes.get_or_create(&[("task", task.to_owned()), ("cause", cause.to_owned())]).inc();
+    }
+
+    pub fn restarted(&self) {
+        self.restarts.inc();
+    }
+
+    pub fn gave_up(&self) {
+        self.give_ups.inc();
+    }
+
+    pub fn lost(&self) {
+        self.unreadable_rows.inc();
+    }
+
+    /// `route` is the pattern, never the path.
+    pub fn answered(&self, method: &str, route: &str, status: u16, took: Duration) {
+        let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
+        self.requests.get_or_create(&labels).inc();
+        self.request_seconds.get_or_create(&[("route", route.to_owned())]).observe(took.as_secs_f64());
+    }
+
+    /// All of it in the text format of OpenMetrics.
+    pub fn render(&self, census: &BTreeMap<Status, usize>) -> String {
+        for status in Status::ALL {
+            let count = census.get(&status).copied().unwrap_or(0);
+            self.sessions.get_or_create(&[("state", status.as_str().to_owned())]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
