@@ -49,9 +49,7 @@ pub async fn open(path: &Path, key_file: &Path, clock: Arc<dyn Clock>) -> Result
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
+    let name = beside(path, ".lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&name);
     let file = file.map_err(|error| OpenError::new(format!("store.url: {}: cannot be opened: {error}", name.display())))?;
     match file.try_lock() {
@@ -64,13 +62,20 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
 /// Looks at the file without changing it. Returns the keys that its rows are sealed with.
 async fn inspect(path: &Path) -> Result<Vec<String>, OpenError> {
     if !std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
         return Ok(Vec::new());
     }
     let damaged = |_| refusal(path, "is damaged or no SQLite database; restore it from a backup, or move it away to start with none");
-    let options = options(path).read_only(true);
+    // Where there is no WAL, not even the files are made that reading one takes.
+    let options = options(path).read_only(true).immutable(!beside(path, "-wal").exists());
     let mut file = options.connect().await.map_err(|error| cannot_open(path, &error))?;
     let checked: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut file).await.map_err(damaged)?;
     if checked != "ok" {

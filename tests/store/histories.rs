@@ -188,6 +188,6 @@ fn any_history_on_sqlite() {
 fn any_history_on_postgres() {
     let connected = || tokio::runtime::Runtime::new().expect("a runtime").block_on(database::postgres());
     if connected().is_some() {
-        check(15, || connected().expect("it was there just now"));
+        check(8, || connected().expect("it was there just now"));
     }
 }

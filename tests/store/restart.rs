@@ -181,8 +181,14 @@ struct Service {
 async fn restart(store: &Arc<dyn Store>, most: usize) -> Service {
     let clock = ManualClock::starting_at(START + Duration::from_secs(60)).as_clock();
     let heard = Arc::<Heard>::default();
-    let sessions =
-        Sessions::new(TERMS, Quota::new(most, []), clock, Arc::clone(store), Arc::new(Notify::new()), Arc::clone(&heard) as Arc<dyn Observer>);
+    let sessions = Sessions::new(
+        TERMS,
+        Quota::new(most, []),
+        clock,
+        Arc::clone(store),
+        Arc::new(Notify::new()),
+        Arc::clone(&heard) as Arc<dyn Observer>,
+    );
     let restored = sessions.restore().await.expect("the store can be read");
     Service { sessions, heard, restored }
 }

@@ -56,9 +56,11 @@ const CELLS: &[Cell] = &[
     integer!(version),
     integer!(revision),
     text!(provider),
-    ("caller", |row| row.caller.clone().expect("it is filled").into_bytes(), |row, cell| {
-        put(&mut row.caller, String::from_utf8(cell).ok().map(Some))
-    }),
+    (
+        "caller",
+        |row| row.caller.clone().expect("it is filled").into_bytes(),
+        |row, cell| put(&mut row.caller, String::from_utf8(cell).ok().map(Some)),
+    ),
     text!(status),
     integer!(opened_at),
     text!(facts),
