@@ -1,4 +1,5 @@
 //! A folder of its own for a test.
+#![allow(dead_code, reason = "every test binary uses its own part")]
 
 use std::path::{Path, PathBuf};
 
