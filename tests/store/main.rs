@@ -14,3 +14,4 @@ mod scratch;
 mod sealing;
 mod sqlite;
 mod upgrade;
+mod writer;

@@ -34,7 +34,8 @@ fn is_found(parts: &HashSet<[u8; PART]>, cell: &[u8]) -> bool {
 async fn cells(scratch: &Scratch) -> Vec<Vec<u8>> {
     let options = SqliteConnectOptions::new().filename(scratch.join("a.db")).read_only(true);
     let mut file = SqliteConnection::connect_with(&options).await.expect("the file");
-    let rows: Vec<(Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Vec<u8>)> =
+    type Cells = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Vec<u8>);
+    let rows: Vec<Cells> =
         sqlx::query_as("SELECT device_code, tokens, secret, seal FROM sessions").fetch_all(&mut file).await.expect("rows");
     file.close().await.expect("it closes");
     rows.into_iter().flat_map(|(code, tokens, secret, seal)| [code, tokens, secret, Some(seal)]).flatten().collect()

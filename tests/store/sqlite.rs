@@ -9,6 +9,7 @@ use anteroom::clock::SystemClock;
 use anteroom::store::seal::Keyring;
 use anteroom::store::sealed::SealedStore;
 use anteroom::store::{OpenError, Store, sqlite};
+use futures_util::future::join_all;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection};
 use uuid::Uuid;
@@ -151,4 +152,32 @@ async fn no_secret_stands_in_its_files() {
             store.close().await;
         }
     }
+}
+
+/// The way that looks right and is not: it shows that these races are real, and that the suite would notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn selecting_before_updating_hands_over_twice() {
+    let scratch = Scratch::default();
+    let options = SqliteConnectOptions::new().filename(scratch.join("naive.db")).create_if_missing(true);
+    let mut connections = Vec::new();
+    for _ in 0..16 {
+        connections.push(SqliteConnection::connect_with(&options).await.expect("the file"));
+    }
+    sqlx::raw_sql("CREATE TABLE sessions (id INTEGER PRIMARY KEY, status TEXT)").execute(&mut connections[0]).await.expect("a table");
+    let mut twice = 0;
+    for id in 0..20 {
+        sqlx::query("INSERT INTO sessions VALUES (?, 'authorized')").bind(id).execute(&mut connections[0]).await.expect("a row");
+        let claims = connections.iter_mut().map(|connection| async move {
+            let status = sqlx::query_scalar("SELECT status FROM sessions WHERE id = ?").bind(id).fetch_one(&mut *connection);
+            let status: String = status.await.expect("the row");
+            if status != "authorized" {
+                return 0;
+            }
+            let claimed = sqlx::query("UPDATE sessions SET status = 'claimed' WHERE id = ?").bind(id).execute(connection);
+            claimed.await.expect("it waits for its turn").rows_affected()
+        });
+        let winners: u64 = join_all(claims).await.into_iter().sum();
+        twice += u64::from(winners > 1);
+    }
+    assert!(twice > 0, "not once in 20 rounds");
 }
