@@ -43,7 +43,9 @@ struct Shown<'a> {
     uri: &'a str,
     /// Absent when the provider's URI is no web address: it is shown then, but not linked.
     link: Option<&'a str>,
-    expires_at: Rfc3339,
+    expires_at: String,
+    /// Hours and minutes of `expires_at`.
+    expires_at_time: String,
 }
 
 pub fn render(api: &Api, session: &Session) -> Result<Response, Problem> {
@@ -70,7 +72,9 @@ fn shown(session: &Session) -> Option<Shown<'_>> {
     let uri = &*prompt.verification_uri;
     let link = prompt.verification_uri_complete.as_deref().unwrap_or(uri);
     let link = ["https://", "http://"].iter().any(|scheme| link.starts_with(scheme)).then_some(link);
-    Some(Shown { code: &prompt.user_code, uri, link, expires_at: Rfc3339(prompt.expires_at) })
+    let expires_at = Rfc3339(prompt.expires_at).to_string();
+    let expires_at_time = expires_at.get(11..16).unwrap_or_default().to_owned();
+    Some(Shown { code: &prompt.user_code, uri, link, expires_at, expires_at_time })
 }
 
 fn says(session: &Session) -> &'static str {
@@ -78,6 +82,7 @@ fn says(session: &Session) -> &'static str {
         State::Starting => "Asking the provider for a code…",
         State::Pending(_) if session.provider_reachable() => "Waiting for you to enter the code.",
         State::Pending(_) => "The provider cannot be reached at the moment. We keep trying; your code stays as it is.",
+        State::Verifying(_) => "You have signed in. The provider's answer is being checked.",
         State::Authorized { .. } => "You have signed in. Go back to your device.",
         State::Claimed { .. } => "You are signed in. You can close this page.",
         State::Denied { .. } => "The sign-in was declined.",

@@ -32,6 +32,10 @@ impl Provider for PlainClient {
         .boxed()
     }
 
+    fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {
+        async { Verdict::Authorized(Arc::clone(grant)) }.boxed()
+    }
+
     fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, bool> {
         async { true }.boxed()
     }

@@ -56,9 +56,20 @@ fn changes(session: &Session) -> Vec<Session> {
         }
         State::Pending(_) => {
             let slow_down = Verdict::SlowDown { interval: None, retry_after: None };
-            let verdicts = [slow_down, Verdict::Authorized(sample::grant()), Verdict::Denied, Verdict::Expired, Verdict::Rejected];
+            let verdicts = [
+                slow_down,
+                Verdict::Authorized(sample::grant()),
+                Verdict::Unverified(sample::grant()),
+                Verdict::Denied,
+                Verdict::Expired,
+                Verdict::Rejected,
+            ];
             verdicts.into_iter().map(|verdict| sample::polled(session.clone(), verdict)).collect()
         }
+        State::Verifying(_) => vec![
+            sample::polled(session.clone(), Verdict::Authorized(sample::grant())),
+            session.clone().cancel(now).expect("it is verifying"),
+        ],
         State::Authorized { .. } => {
             vec![key(1), key(2), key(3), sample::claimed(session.clone(), None), session.clone().cancel(now).expect("it is authorized")]
         }

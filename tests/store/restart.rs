@@ -121,6 +121,16 @@ fn a_pending_revocation_goes_on() {
 }
 
 #[test]
+fn tokens_that_wait_for_their_verification_go_on_waiting() {
+    let soon = START + Duration::from_secs(30);
+    let session = restored(sample::in_stage(Stage::Verifying, ID).record(), soon, 0).expect("it goes on");
+    let (session, announced) = session.attempt(soon).expect("it is due");
+    let Some((attempt, Errand::Verify(grant))) = announced else { panic!("not to be verified") };
+    let verified = session.report(attempt, Verdict::Authorized(grant), soon, Jitter(0), &TERMS).expect("the attempt is open");
+    assert_eq!(verified.status(), Status::Authorized);
+}
+
+#[test]
 fn the_first_claim_key_may_still_read_and_no_other() {
     let soon = START + Duration::from_secs(30);
     let session = restored(sample::in_stage(Stage::Held, ID).record(), soon, 0).expect("it goes on");
@@ -207,8 +217,8 @@ async fn every_acknowledged_session_goes_on(database: Database) {
     }
     let database = database.crash(store).await;
     let store = open(&database).await;
-    let Service { sessions, heard, restored } = restart(&store, 2).await;
-    assert_eq!(restored, Restored { sessions: 9, unreadable: 0, dropped: 1 });
+    let Service { sessions, heard, restored } = restart(&store, 3).await;
+    assert_eq!(restored, Restored { sessions: 10, unreadable: 0, dropped: 1 });
     assert!(heard.lost().is_empty());
     for session in &before {
         let after = sessions.peek(session.id());
@@ -217,11 +227,11 @@ async fn every_acknowledged_session_goes_on(database: Database) {
             status => assert_eq!(after.map(|after| after.status()), Some(status)),
         }
     }
-    assert_eq!(sessions.live(), 2, "the pending and the authorized one");
+    assert_eq!(sessions.live(), 3, "the pending, the verifying and the authorized one");
     let create = Create { provider: "acme".into(), scope: "".into(), label: None, caller: None, idempotency: None };
-    assert_eq!(sessions.create(create).await.err(), Some(CreateError::TooMany), "both count against the limit");
+    assert_eq!(sessions.create(create).await.err(), Some(CreateError::TooMany), "they count against the limit");
     sessions.drain().await;
-    assert_eq!(contents(&store).await.len(), 9, "the row of the cut off creation is gone");
+    assert_eq!(contents(&store).await.len(), 10, "the row of the cut off creation is gone");
 }
 
 async fn a_repeated_creation_gets_the_same_session(database: Database) {

@@ -23,6 +23,7 @@ pub const SECRETS: [&str; 6] =
 pub enum Stage {
     Starting,
     Pending,
+    Verifying,
     Authorized,
     Held,
     Claimed,
@@ -34,9 +35,10 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Starting,
         Self::Pending,
+        Self::Verifying,
         Self::Authorized,
         Self::Held,
         Self::Claimed,
@@ -119,6 +121,7 @@ pub fn in_stage(stage: Stage, id: Uuid) -> Session {
     match stage {
         Stage::Starting => opened(id),
         Stage::Pending => pending(id),
+        Stage::Verifying => polled(pending(id), Verdict::Unverified(grant())),
         Stage::Authorized => authorized(id),
         Stage::Held => claimed(authorized(id), Some([9; 32])),
         Stage::Claimed => claimed(authorized(id), None),

@@ -11,7 +11,10 @@
     if (tag) headers["If-None-Match"] = tag;
     try {
       const answer = await fetch(location.pathname, { headers, cache: "no-store" });
-      if (answer.status === 404) return location.reload();
+      if (answer.status === 404) {
+        main.textContent = "This sign-in is over.";
+        return;
+      }
       if (answer.ok) {
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
         const next = page.querySelector("main");

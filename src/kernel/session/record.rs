@@ -8,7 +8,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{Creation, Digest, Doubt, Held, Opening, Pending, Revocation, Session, SessionId, State, Status};
+use super::{Creation, Digest, Doubt, Held, Opening, Pending, Revocation, Session, SessionId, State, Status, Verifying};
 use crate::kernel::pace::{Jitter, Pace};
 use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::{DeviceCode, Failure, Grant, Prompt};
@@ -70,6 +70,7 @@ struct HeldFacts {
 enum StateFacts {
     Starting,
     Pending { began_at: Timestamp, pace: Pace },
+    Verifying { until: Timestamp },
     Authorized { claim_by: Timestamp },
     Claimed { at: Timestamp, held: Option<HeldFacts> },
     Denied { at: Timestamp },
@@ -176,7 +177,7 @@ impl Record {
     pub fn status(&self) -> Status {
         match self.facts.state {
             StateFacts::Starting => Status::Starting,
-            StateFacts::Pending { .. } => Status::Pending,
+            StateFacts::Pending { .. } | StateFacts::Verifying { .. } => Status::Pending,
             StateFacts::Authorized { .. } => Status::Authorized,
             StateFacts::Claimed { .. } => Status::Claimed,
             StateFacts::Denied { .. } => Status::Denied,
@@ -195,6 +196,7 @@ impl State {
             Self::Pending(Pending { device_code, began_at, pace, .. }) => {
                 (StateFacts::Pending { began_at: *began_at, pace: *pace }, Some(Arc::clone(device_code)), None)
             }
+            Self::Verifying(Verifying { grant, until, .. }) => (StateFacts::Verifying { until: *until }, None, Some(Arc::clone(grant))),
             Self::Authorized { grant, claim_by } => (StateFacts::Authorized { claim_by: *claim_by }, None, Some(Arc::clone(grant))),
             Self::Claimed { at, held: Some(Held { key, grant, until }) } => {
                 let held = Some(HeldFacts { key: *key, until: *until });
@@ -223,6 +225,7 @@ impl StateFacts {
                 let expires_at = prompt.ok_or(Contradiction)?.expires_at;
                 State::Pending(Pending::restored(device_code, began_at, expires_at, pace, now, jitter))
             }
+            (Self::Verifying { until }, None, Some(grant)) => State::Verifying(Verifying { grant, next_at: now, until }),
             (Self::Authorized { claim_by }, None, Some(grant)) => State::Authorized { grant, claim_by },
             (Self::Claimed { at, held: Some(HeldFacts { key, until }) }, None, Some(grant)) => {
                 State::Claimed { at, held: Some(Held { key, grant, until }) }
