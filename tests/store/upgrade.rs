@@ -15,7 +15,7 @@ use crate::scratch::Scratch;
 
 /// One folder for each release that changed what is stored; never rewritten.
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store")
 }
 
 fn id(stage: Stage) -> Uuid {
@@ -43,7 +43,7 @@ async fn sessions_in_every_state_survive_an_upgrade() {
 }
 
 /// Makes the fixture of the present version, in a folder that must not exist yet:
-/// `ANTEROOM_TEST_FIXTURE=tests/fixtures/0002 cargo test --test store make_a_fixture -- --ignored`
+/// `ANTEROOM_TEST_FIXTURE=tests/fixtures/store/0002 cargo test --test store make_a_fixture -- --ignored`
 #[tokio::test]
 #[ignore = "writes into the repository"]
 async fn make_a_fixture() {
