@@ -28,6 +28,8 @@ pub async fn run(
 ) {
     let Some(session) = sessions.peek(id) else { return };
     let Some(upstream) = providers.get(&session.opening().provider) else { return };
+    // First of all, for it needs no place at the gate: the clock of the next attempt starts here, however busy the provider is.
+    sessions.close_abandoned(id);
     let Some(_pass) = pass.or_else(|| upstream.gate.enter(sessions.clock().now())) else { return };
     let Some((attempt, errand)) = sessions.attempt(id) else { return };
 

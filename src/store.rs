@@ -14,7 +14,8 @@ pub mod writer;
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, pending, ready};
 
 use crate::kernel::session::record::Record;
 use crate::kernel::session::{Session, SessionId};
@@ -37,10 +38,14 @@ pub trait Store: Send + Sync + 'static {
     fn is_ready(&self) -> BoxFuture<'_, bool>;
 
     /// Completes when nobody can say any more what is durable: the process must end, and the next one read it back.
-    fn broken(&self) -> BoxFuture<'_, ()>;
+    fn broken(&self) -> BoxFuture<'_, ()> {
+        pending().boxed()
+    }
 
     /// Writes what was asked for so far and lets go of the database. Nothing can be saved afterwards.
-    fn close(&self) -> BoxFuture<'_, ()>;
+    fn close(&self) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
 }
 
 /// A row as it came back.

@@ -437,10 +437,6 @@ fn each_mistake_has_one_clear_line() {
             "providers.acme.allow_networks: expected networks such as [\"10.0.0.0/8\", \"fd00::/8\"]".to_owned(),
         ),
         (
-            acme("", "issuer_template = 'https://id.test/common'"),
-            "providers.acme.issuer_template: has no {tenantid} in it; leave it out where the issuer is one".to_owned(),
-        ),
-        (
             acme("", "client_auth = 'basic'"),
             "providers.acme.client_auth: expected \"none\", \"client_secret_basic\", \"client_secret_post\" or \"private_key_jwt\"".to_owned(),
         ),
@@ -647,7 +643,6 @@ fn no_error_repeats_a_value() {
         "assertion_audience",
         "basic_raw",
         "allow_networks",
-        "issuer_template",
         "preset",
         "proxy",
         "scopes",
@@ -710,10 +705,9 @@ fn a_private_key_is_not_lent_to_callers_without_a_key() {
 
 #[test]
 fn what_is_said_of_a_provider_besides_its_endpoints_is_kept() {
-    let more = "client_secret = 'x'\nbasic_raw = true\nissuer_template = 'https://id.test/{tenantid}/v2.0'\nallow_networks = ['10.0.0.0/8', 'fd00::1']";
+    let more = "client_secret = 'x'\nbasic_raw = true\nallow_networks = ['10.0.0.0/8', 'fd00::1']";
     let acme = load(&acme("", more), &[]).unwrap().providers.remove(0);
     assert_eq!(acme.client_auth, ClientAuth::ClientSecretBasicRaw);
-    assert_eq!(acme.issuer_template.as_deref(), Some("https://id.test/{tenantid}/v2.0"));
     assert_eq!(acme.allow_networks.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "fd00::1/128"]);
 }
 

@@ -11,7 +11,7 @@ use super::section::Section;
 use crate::provider::egress::Network;
 use crate::provider::gate::Limits;
 use crate::provider::private_key::PrivateKey;
-use crate::provider::settings::{AssertionAudience, ClientAuth, Endpoints, Settings, TENANT};
+use crate::provider::settings::{AssertionAudience, ClientAuth, Endpoints, Settings};
 
 const MAX_IN_FLIGHT: usize = 64;
 
@@ -23,7 +23,6 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Settings> {
     let allow_http = section.take("allow_http").and_then(|entry| entry.boolean()).unwrap_or(false);
     require_addresses(&section);
     let issuer = section.take("issuer").and_then(|entry| entry.text(|text| issuer(text, allow_http)));
-    let issuer_template = section.take("issuer_template").and_then(|entry| entry.text(|text| issuer_template(text, allow_http)));
     let mut endpoint = |key| section.take(key).and_then(|entry| entry.text(|text| endpoint(text, allow_http)));
     let endpoints = Endpoints {
         device_authorization: endpoint("device_authorization_endpoint"),
@@ -59,7 +58,6 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Settings> {
         name: Arc::from(name),
         display_name,
         issuer,
-        issuer_template,
         endpoints,
         client_id: client_id?,
         client_secret,
@@ -224,13 +222,6 @@ fn issuer(text: &str, allow_http: bool) -> Result<String, String> {
         Some(_) => Err("an issuer has no query".to_owned()),
         None => Ok(text.to_owned()),
     }
-}
-
-fn issuer_template(text: &str, allow_http: bool) -> Result<String, String> {
-    if !text.contains(TENANT) {
-        return Err(format!("has no {TENANT} in it; leave it out where the issuer is one"));
-    }
-    issuer(&text.replace(TENANT, "tenant"), allow_http).map(|_| text.to_owned())
 }
 
 fn endpoint(text: &str, allow_http: bool) -> Result<Url, String> {

@@ -15,7 +15,7 @@ use super::egress::Egress;
 use super::exchange::{Answer, Exchange, NoAnswer};
 use super::id_token::{Decoded, Expected, Flaw};
 use super::jwks::{Finding, Jwks};
-use super::settings::{AssertionAudience, ClientAuth, Settings};
+use super::settings::{AssertionAudience, ClientAuth, Settings, TENANT};
 use super::{Provider, classify, device, pkce};
 use crate::clock::Clock;
 use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
@@ -42,11 +42,11 @@ struct Endpoints {
 }
 
 impl OAuthProvider {
-    /// `http` comes from [`client`](super::exchange::client), with the proxy that `settings` name.
+    /// `http` comes from [`client_for`](super::exchange::client_for) with the same settings.
     pub fn new(settings: Settings, http: Client, clock: Arc<dyn Clock>) -> Self {
         let exchange = Exchange::new(http, clock).within(Egress::of(&settings));
-        let discovery = Discovery::new(exchange.clone(), &settings);
-        let jwks = Jwks::new(exchange.clone());
+        let discovery = Discovery::new(exchange.clone(), settings.issuer.clone(), settings.allow_http);
+        let jwks = Jwks::new(exchange.clone(), Arc::clone(&settings.name));
         Self { settings, exchange, discovery, jwks, token_endpoint: Latest::default(), verification_uri: Latest::default() }
     }
 
@@ -143,35 +143,34 @@ impl OAuthProvider {
                 return Verdict::Authorized(Arc::clone(grant));
             }
             Err(problem) => {
-                tracing::warn!(provider = %self.settings.name, reason = %problem, "an ID token cannot be verified yet");
+                tracing::debug!(provider = %self.settings.name, reason = %problem, "an ID token cannot be verified yet");
                 return Verdict::Unverified(Arc::clone(grant));
             }
         };
-        let untrusted = |flaw: Flaw| {
-            tracing::warn!(provider = %self.settings.name, reason = %flaw, "an ID token is not valid");
-            Verdict::Untrusted(Arc::clone(grant))
-        };
-        let decoded = match Decoded::read(id_token.expose_secret()) {
-            Ok(decoded) => decoded,
-            Err(flaw) => return untrusted(flaw),
-        };
-        let token = match decoded.check(&self.expected(grant)) {
-            Ok(token) => token,
-            Err(flaw) => return untrusted(flaw),
-        };
-        match self.jwks.judge_with_newest(&jwks_uri, &token.signed).await {
-            Ok(Finding::Genuine) => Verdict::Authorized(with_claims(grant, token.claims.into())),
-            Ok(Finding::Forged | Finding::Unexplained) => untrusted(Flaw::Signature),
-            Err(problem) => {
-                tracing::warn!(provider = %self.settings.name, reason = %problem, "an ID token cannot be verified yet: no keys");
-                Verdict::Unverified(Arc::clone(grant))
+        match self.verified_claims(id_token, &jwks_uri, &self.expected(grant)).await {
+            Ok(Some(claims)) => Verdict::Authorized(with_claims(grant, claims)),
+            Ok(None) => Verdict::Unverified(Arc::clone(grant)),
+            Err(flaw) => {
+                tracing::warn!(provider = %self.settings.name, reason = %flaw, "an ID token is not valid");
+                Verdict::Untrusted(Arc::clone(grant))
             }
+        }
+    }
+
+    /// `None`: the keys cannot be had now.
+    async fn verified_claims(&self, id_token: &SecretString, jwks_uri: &Url, expected: &Expected<'_>) -> Result<Option<Box<str>>, Flaw> {
+        let decoded = Decoded::read(id_token.expose_secret())?;
+        let token = decoded.check(expected)?;
+        match self.jwks.judge_with_newest(jwks_uri, &token.signed).await {
+            Ok(Finding::Genuine) => Ok(Some(token.claims.into())),
+            Ok(Finding::Forged | Finding::Unexplained) => Err(Flaw::Signature),
+            Err(_) => Ok(None),
         }
     }
 
     fn expected<'a>(&'a self, grant: &'a Grant) -> Expected<'a> {
         Expected {
-            issuer: self.settings.issuer_template.as_deref().or(self.settings.issuer.as_deref()),
+            issuer: self.settings.issuer.as_deref(),
             client_id: &self.settings.client_id,
             access_token: grant.access_token.expose_secret(),
             now: self.exchange.now(),
@@ -215,7 +214,7 @@ impl OAuthProvider {
             return Ok(None);
         }
         let audience = match (self.settings.assertion_audience, &self.settings.issuer) {
-            (AssertionAudience::Issuer, Some(issuer)) => issuer.clone(),
+            (AssertionAudience::Issuer, Some(issuer)) if !issuer.contains(TENANT) => issuer.clone(),
             _ => self.endpoints().await.map_err(|_| NoAnswer::NotConnected("the token endpoint is not known"))?.token.into(),
         };
         let asserted = assertion(&self.settings, &audience, self.exchange.now());

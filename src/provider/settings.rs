@@ -13,11 +13,9 @@ use super::private_key::PrivateKey;
 pub struct Settings {
     pub name: Arc<str>,
     pub display_name: String,
-    /// Compared byte for byte with what discovery answers (RFC 8414 §3.3), so it is kept as written.
+    /// Compared byte for byte with what discovery answers (RFC 8414 §3.3), so it is kept as written. One that many tenants share
+    /// has `{tenantid}` in it, for which ID tokens have what they claim as `tid` (Entra ID).
     pub issuer: Option<String>,
-    /// What discovery and ID tokens name instead, with `{tenantid}` in it, which stands for the claim `tid` (Entra ID's shared
-    /// endpoints).
-    pub issuer_template: Option<String>,
     pub endpoints: Endpoints,
     pub client_id: String,
     pub client_secret: Option<SecretString>,
@@ -82,7 +80,7 @@ impl ClientAuth {
     }
 }
 
-/// Whom a client assertion is for. Without an issuer it is the token endpoint in any case.
+/// Whom a client assertion is for. Without an issuer, or with one for many tenants, it is the token endpoint in any case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum AssertionAudience {
     #[default]
@@ -90,5 +88,5 @@ pub enum AssertionAudience {
     TokenEndpoint,
 }
 
-/// Stands for a tenant in [`Settings::issuer_template`].
+/// Stands for a tenant in [`Settings::issuer`].
 pub const TENANT: &str = "{tenantid}";

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, pending, ready};
+use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 
 use super::{Loaded, Store, StoreError};
@@ -48,13 +48,5 @@ impl Store for MemoryStore {
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {
         ready(true).boxed()
-    }
-
-    fn broken(&self) -> BoxFuture<'_, ()> {
-        pending().boxed()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        ready(()).boxed()
     }
 }

@@ -254,12 +254,15 @@ fn settings(name: &str) -> Settings {
         client_id: "tv-app".into(),
         client_secret: None,
         client_auth: ClientAuth::None,
+        private_key: None,
+        assertion_audience: Default::default(),
         scopes: scopes(&["openid"]),
         allowed_scopes: scopes(&["openid", "profile"]),
         audience: None,
         resource: Vec::new(),
         pkce: false,
         allow_http: false,
+        allow_networks: Vec::new(),
         proxy: None,
         limits: Limits { max_in_flight: 8, max_per_second: None },
         allow_anonymous: false,
@@ -410,13 +413,5 @@ impl Store for Brittle {
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {
         ready(self.works()).boxed()
-    }
-
-    fn broken(&self) -> BoxFuture<'_, ()> {
-        self.rows.broken()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.rows.close()
     }
 }

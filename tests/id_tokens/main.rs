@@ -7,6 +7,7 @@ mod assertions;
 mod clock;
 mod egress;
 mod forge;
+mod hostile;
 mod keys;
 mod real;
 #[path = "../support/real_provider.rs"]

@@ -6,10 +6,8 @@ use anteroom::provider::Provider;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
-use super::forge::{Forge, KID, encode, key, modulus, public_pem, sign, sign_as, sign_text, stranger, with};
+use super::forge::{Forge, KID, Vector, encode, key, modulus, public_pem, sign, sign_as, sign_text, stranger, with};
 use super::{Fixture, client_of, settings, settled, signing_key};
-
-type Vector = (&'static str, fn(&Forge) -> String);
 
 fn hmac(forge: &Forge, algorithm: Algorithm, secret: &[u8]) -> String {
     let header = json!({ "alg": format!("{algorithm:?}"), "typ": "JWT", "kid": KID });

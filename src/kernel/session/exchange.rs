@@ -20,11 +20,8 @@ impl Session {
     /// # Errors
     /// [`Refused::NotDue`] when there is nothing to ask yet or any more.
     pub fn attempt(mut self, now: Timestamp) -> Result<(Self, Option<(Attempt, Errand)>), Refused> {
-        if let Some(open) = self.open_attempt {
-            if open.answered {
-                return Err(Refused::NotDue);
-            }
-            return Ok((self.abandoned(now), None));
+        if self.open_attempt.is_some() {
+            return Ok((self.close_abandoned(now)?, None));
         }
         let errand = match (&self.state, &self.revocation) {
             (_, Some(revocation)) if revocation.next_at <= now => Errand::Revoke(Arc::clone(&revocation.grant)),
@@ -39,6 +36,17 @@ impl Session {
         self.open_attempt = Some(OpenAttempt { since: now, answered: false });
         let attempt = Attempt(self.attempts);
         Ok((self, Some((attempt, errand))))
+    }
+
+    /// Closes the attempt that a dead poller left open, as ambiguous; the pace counts from `now`.
+    ///
+    /// # Errors
+    /// [`Refused::NotDue`] when none is open, or its answer is being reported.
+    pub fn close_abandoned(self, now: Timestamp) -> Result<Self, Refused> {
+        match self.open_attempt {
+            Some(open) if !open.answered => Ok(self.abandoned(now)),
+            _ => Err(Refused::NotDue),
+        }
     }
 
     /// An answer has arrived and is being reported: from here on the attempt does not count as abandoned, however long the
@@ -195,7 +203,7 @@ impl Session {
     fn abandoned(mut self, now: Timestamp) -> Self {
         self.open_attempt = None;
         if let Some(revocation) = &self.revocation {
-            self.revocation = Some(revocation.tried(now));
+            self.revocation = (now < revocation.until).then(|| revocation.tried(now));
         } else if let State::Verifying(verifying) = &mut self.state {
             verifying.next_at = now + VERIFICATION_RETRY;
         } else if let State::Pending(pending) = &mut self.state {

@@ -15,7 +15,6 @@ pub fn settings() -> Settings {
         name: "acme".into(),
         display_name: "Acme".into(),
         issuer: None,
-        issuer_template: None,
         endpoints: Named::default(),
         client_id: "tv-app".into(),
         client_secret: None,
