@@ -28,8 +28,12 @@ pub struct Metrics {
     crashes: Family<Labels<2>, Counter>,
     restarts: Counter,
     give_ups: Counter,
+    unreadable_rows: Counter,
     requests: Family<Labels<3>, Counter>,
     request_seconds: Family<Labels<1>, Histogram>,
+    commit_seconds: Histogram,
+    batch_size: Histogram,
+    store_queue: Gauge,
     open_streams: Gauge,
     reachable: Family<Labels<1>, Gauge<i64, AtomicI64>>,
     log_lines_dropped: Counter,
@@ -63,8 +67,12 @@ impl Default for Metrics {
             crashes: Family::default(),
             restarts: Counter::default(),
             give_ups: Counter::default(),
+            unreadable_rows: Counter::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 3.0, 11))),
+            commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.5, 12)),
+            batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
+            store_queue: Gauge::default(),
             open_streams: Gauge::default(),
             reachable: Family::default(),
             log_lines_dropped: Counter::default(),
@@ -86,6 +94,7 @@ impl Default for Metrics {
         registry.register("crashes", "Supervised tasks that panicked or hung", metrics.crashes.clone());
         registry.register("restarts", "Supervised tasks that were started again", metrics.restarts.clone());
         registry.register("give_ups", "Supervised tasks that crashed too often", metrics.give_ups.clone());
+        registry.register("unreadable_rows", "Sessions that failed because the store could not be read", metrics.unreadable_rows.clone());
         registry.register("http_requests", "Requests to the public API", metrics.requests.clone());
         registry.register_with_unit(
             "http_request",
@@ -93,6 +102,14 @@ impl Default for Metrics {
             Unit::Seconds,
             metrics.request_seconds.clone(),
         );
+        registry.register_with_unit(
+            "store_commit",
+            "Time for one commit, and with it for all changes in it",
+            Unit::Seconds,
+            metrics.commit_seconds.clone(),
+        );
+        registry.register("store_batch_size", "Changes in one commit", metrics.batch_size.clone());
+        registry.register("store_queue", "Changes that wait for their commit to begin", metrics.store_queue.clone());
         registry.register("open_streams", "Clients that wait for news of a session", metrics.open_streams.clone());
         registry.register("provider_reachable", "0 once a provider was not heard three times in a row", metrics.reachable.clone());
         registry.register(
@@ -138,11 +155,24 @@ impl Metrics {
         self.give_ups.inc();
     }
 
+    pub fn lost(&self) {
+        self.unreadable_rows.inc();
+    }
+
     /// `route` is the pattern, never the path.
     pub fn answered(&self, method: &str, route: &str, status: u16, took: Duration) {
         let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
         self.requests.get_or_create(&labels).inc();
         self.request_seconds.get_or_create(&[("route", route.to_owned())]).observe(took.as_secs_f64());
+    }
+
+    pub fn committed(&self, changes: usize, took: Duration) {
+        self.batch_size.observe(changes as f64);
+        self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn queued(&self, changes: usize) {
+        self.store_queue.set(i64::try_from(changes).unwrap_or(i64::MAX));
     }
 
     pub fn streams(&self, open: usize) {

@@ -7,6 +7,7 @@
 
 mod create;
 mod quota;
+mod restore;
 mod shard;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use tracing::Instrument;
 
 pub use self::create::{Create, CreateError, Created, Idempotency};
 pub use self::quota::Quota;
+pub use self::restore::Restored;
 use self::shard::Shard;
 use crate::clock::Clock;
 use crate::kernel::pace::Jitter;
@@ -62,6 +64,8 @@ pub trait Observer: Send + Sync + 'static {
     fn opened(&self, session: &Session);
     /// A session is in another state than before.
     fn moved(&self, before: &Session, after: &Session);
+    /// A session has failed because its row in the store cannot be read.
+    fn lost(&self, session: &Session);
     /// A session has left the table.
     fn gone(&self, session: &Session);
 }

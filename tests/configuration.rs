@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anteroom::config::{Config, ConfigErrors, StoreUrl};
+use anteroom::config::{Config, ConfigErrors, StoreSettings};
 use anteroom::provider::presets;
 use anteroom::provider::settings::{AssertionAudience, ClientAuth, Settings};
 use proptest::prelude::*;
@@ -116,7 +116,7 @@ trusted_proxies = ["10.0.0.0/8", "::1", "fd00::/8"]
     assert_eq!(config.admin_listen.unwrap().to_string(), "127.0.0.1:9090");
     assert_eq!((config.terms.claim_ttl, config.terms.retention), (Duration::from_secs(300), Duration::from_secs(600)));
     assert_eq!(config.max_sessions, 1_000_000);
-    assert_eq!(config.store.url, StoreUrl::Memory);
+    assert!(matches!(config.store, StoreSettings::Memory));
     assert!(!config.is_open());
     assert_eq!(config.http.allowed_origins, ["https://tv.example", "https://tv.example:8443"]);
     assert_eq!(config.http.trusted_proxies, ["10.0.0.0/8", "::1", "fd00::/8"]);
@@ -330,9 +330,17 @@ fn each_mistake_has_one_clear_line() {
             "providers.acme.allow_anonymous: must be true to let callers without a key use this client's secret from other machines; better add [[callers]]".to_owned(),
         ),
         (acme("store = 'memory:'", ""), "store: expected a table of keys; in the environment set its keys one by one".to_owned()),
-        (format!("{ACME}[store]\nurl = 'sqlite://a.db'"), "store.url: this version keeps sessions in memory only; use \"memory:\"".to_owned()),
-        (format!("{ACME}[store]\nurl = 'postgres://a/b'"), "store.url: this version keeps sessions in memory only; use \"memory:\"".to_owned()),
-        (format!("{ACME}[store]\nurl = 'redis://a'"), "store.url: expected \"memory:\"".to_owned()),
+        (format!("{ACME}[store]\nurl = 'sqlite:a.db'"), "store.url: expected \"sqlite://\" and a path, without options".to_owned()),
+        (format!("{ACME}[store]\nurl = 'sqlite://a.db?mode=ro'"), "store.url: expected \"sqlite://\" and a path, without options".to_owned()),
+        (
+            format!("{ACME}[store]\nurl = 'postgres://a/b'"),
+            "store.key_file: is missing; with PostgreSQL, say where the file with the sealing keys is or may be made".to_owned(),
+        ),
+        (
+            format!("{ACME}[store]\nurl = 'redis://a'"),
+            "store.url: expected \"sqlite://PATH\", \"postgres://…\" or \"memory:\"".to_owned(),
+        ),
+        (format!("{ACME}[store]\nkey_file = ''"), "store.key_file: expected a path".to_owned()),
         (format!("{ACME}[store]\nurls = 'memory:'"), "store.urls: unknown key; did you mean `url`?".to_owned()),
         // Providers.
         (acme("", "client_idd = 'x'"), "providers.acme.client_idd: unknown key; did you mean `client_id`?".to_owned()),
@@ -801,4 +809,29 @@ fn what_is_said_of_a_provider_besides_its_endpoints_is_kept() {
 fn the_debug_output_of_a_configuration_has_no_secret_in_it() {
     let config = load(&acme("", &format!("client_secret = '{SECRET}'")), &[]).unwrap();
     assert!(!format!("{config:?}").contains("canary"));
+}
+
+/// `sqlite://…` → the paths of the database and its key file.
+fn sqlite(store: &str) -> (String, String) {
+    let config = load(&format!("{ACME}{store}"), &[]).unwrap();
+    let StoreSettings::Sqlite { path, key_file } = config.store else { panic!("{store}: not SQLite") };
+    (path.display().to_string(), key_file.display().to_string())
+}
+
+#[test]
+fn sessions_are_kept_in_sqlite_with_the_key_file_beside_it() {
+    let pair = |path: &str, key_file: &str| (path.to_owned(), key_file.to_owned());
+    assert_eq!(sqlite(""), pair("anteroom.db", "anteroom.key"));
+    assert_eq!(sqlite("[store]\nurl = 'sqlite:///var/lib/anteroom/a.db'"), pair("/var/lib/anteroom/a.db", "/var/lib/anteroom/a.key"));
+    assert_eq!(sqlite("[store]\nurl = 'sqlite://a.db'\nkey_file = '/run/keys/a'"), pair("a.db", "/run/keys/a"));
+}
+
+#[test]
+fn the_password_of_postgres_is_not_shown() {
+    let config =
+        load(&format!("{ACME}[store]\nurl = 'postgres://u:hidden@db/a'\nkey_file = 'a.key'\nallow_data_loss = true"), &[]).unwrap();
+    assert!(!format!("{config:?}").contains("hidden"));
+    let StoreSettings::Postgres { url, key_file, allow_data_loss } = config.store else { panic!("not PostgreSQL") };
+    assert_eq!(url.expose_secret(), "postgres://u:hidden@db/a");
+    assert_eq!((key_file.to_str(), allow_data_loss), (Some("a.key"), true));
 }

@@ -53,6 +53,11 @@ impl Observer for Witness {
         info!(target: AUDIT, event = outcome, session = fingerprint(after.id()), provider, lasted_ms);
     }
 
+    fn lost(&self, session: &Session) {
+        self.metrics.lost();
+        error!(session = fingerprint(session.id()), "its row in the store cannot be read; the session has failed");
+    }
+
     fn gone(&self, session: &Session) {
         self.watchdog.forget(Child::Poller(session.id()));
         self.crashes.0.lock().remove(&session.id());
@@ -125,11 +130,9 @@ pub(super) fn fingerprint(id: SessionId) -> String {
 
 fn settled_at(session: &Session) -> Option<Timestamp> {
     match session.state() {
-        State::Claimed { at, .. }
-        | State::Denied { at }
-        | State::Expired { at }
-        | State::Cancelled { at }
-        | State::Failed { at, .. } => Some(*at),
+        State::Claimed { at, .. } | State::Denied { at } | State::Expired { at } | State::Cancelled { at } | State::Failed { at, .. } => {
+            Some(*at)
+        }
         State::Starting | State::Pending(_) | State::Verifying(_) | State::Authorized { .. } => None,
     }
 }

@@ -16,6 +16,7 @@
 
 mod ending;
 mod exchange;
+pub mod record;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -115,6 +116,8 @@ enum Doubt {
     None,
     /// A request was sent and its answer never understood.
     Sent,
+    /// We were restarted: a request may have been under way.
+    Restart,
 }
 
 /// Tokens that the holder of one claim key may read again for a while.

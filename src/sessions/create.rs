@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{STORE_RETRY, Sessions};
+use super::Sessions;
 use crate::kernel::session::{Creation, Digest, Opening, Session, SessionId, State, Status};
 use crate::kernel::verdict::Failure;
 
@@ -61,6 +61,8 @@ pub enum CreateError {
 const REPEATABLE: Duration = Duration::from_secs(600);
 /// How long a creation waits for the provider.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a creation waits for the store.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 type Outcome = Result<Created, CreateError>;
 type Key = (Option<Arc<str>>, Digest);
@@ -152,7 +154,15 @@ impl Sessions {
             until: now + REPEATABLE,
         });
         let session = Session::open(opening, creation, now);
-        if self.save(0, &session).await.is_err() {
+        let saved = tokio::select! {
+            saved = self.save(0, &session) => saved.is_ok(),
+            () = self.shared.clock.sleep_until(now + STORE_PATIENCE) => {
+                // It may yet be written.
+                self.erase(session.id());
+                false
+            }
+        };
+        if !saved {
             self.shared.quota.release(session.opening());
             return Err(CreateError::Store);
         }
@@ -178,12 +188,7 @@ impl Sessions {
     /// Nobody will ever hear of this session: it leaves the table at once, and the store as soon as that can be.
     fn abandon(&self, id: SessionId) {
         self.forget(id);
-        let sessions = self.clone();
-        self.shared.tasks.spawn(async move {
-            while sessions.shared.store.remove(id).await.is_err() {
-                sessions.shared.clock.sleep_until(sessions.now() + STORE_RETRY).await;
-            }
-        });
+        self.erase(id);
     }
 }
 
@@ -215,6 +220,14 @@ impl Creations {
         let mut taken = self.taken.lock();
         if matches!(taken.get(key), Some(Taken::Done(known)) if *known == id) {
             taken.remove(key);
+        }
+    }
+
+    /// The session's request may still be repeated, also after a restart.
+    pub(super) fn restore(&self, session: &Session) {
+        if let Some(creation) = session.creation() {
+            let key = (session.opening().caller.clone(), creation.key);
+            self.taken.lock().insert(key, Taken::Done(session.id()));
         }
     }
 

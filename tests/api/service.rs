@@ -20,7 +20,7 @@ use anteroom::provider::settings::{ClientAuth, Settings};
 use anteroom::provider::{Provider, SignIn};
 use anteroom::sessions::Quota;
 use anteroom::store::memory::MemoryStore;
-use anteroom::store::{Store, StoreError};
+use anteroom::store::{Loaded, Store, StoreError};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
@@ -101,6 +101,7 @@ impl Service {
             quota: Quota::new(setup.max_sessions, []),
             providers,
         });
+        let app = app.now_or_never().expect("nothing to wait for").expect("an empty store");
         let health = app.health();
         let stopping = CancellationToken::new();
         let router = router(Api {
@@ -407,6 +408,10 @@ impl Store for Brittle {
 
     fn remove(&self, id: SessionId) -> BoxFuture<'_, Result<(), StoreError>> {
         if self.works() { self.rows.remove(id) } else { ready(Err(StoreError::Unavailable)).boxed() }
+    }
+
+    fn load(&self, after: Option<SessionId>) -> BoxFuture<'_, Result<Vec<Loaded>, StoreError>> {
+        self.rows.load(after)
     }
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {

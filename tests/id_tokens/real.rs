@@ -58,7 +58,7 @@ impl Provider for Onlooker {
     }
 }
 
-fn service(provider: &RealProvider) -> (App, Arc<Onlooker>) {
+async fn service(provider: &RealProvider) -> (App, Arc<Onlooker>) {
     let clock = SystemClock::start();
     let settings = settings(provider.issuer(), &[("client_id", &provider.client("public").id)]);
     let onlooker = Arc::new(Onlooker {
@@ -68,7 +68,7 @@ fn service(provider: &RealProvider) -> (App, Arc<Onlooker>) {
     let terms = Terms { claim_ttl: Duration::from_secs(60), retention: Duration::from_secs(60) };
     let (quota, store) = (Quota::new(10, []), Arc::new(MemoryStore::default()));
     let providers = vec![(settings, Arc::clone(&onlooker) as Arc<dyn Provider>)];
-    (App::start(Parts { clock, store, terms, quota, providers }), onlooker)
+    (App::start(Parts { clock, store, terms, quota, providers }).await.unwrap(), onlooker)
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn id_tokens_of_real_providers_are_verified() {
         [(Software::OidcProvider, &[][..], "RS256"), (Software::BetterAuth, &["--interval=1"][..], "EdDSA")]
     {
         let Some(provider) = RealProvider::start(software, options).await else { return };
-        let (app, _) = service(&provider);
+        let (app, _) = service(&provider).await;
         let session = begin(&app).await;
         let prompt = session.prompt().unwrap();
         provider.approve(&prompt.user_code, &prompt.verification_uri).await;
@@ -96,7 +96,7 @@ async fn id_tokens_of_real_providers_are_verified() {
 async fn a_cancelled_session_leaves_no_token_in_force() {
     for (software, options) in [(Software::OidcProvider, &[][..]), (Software::BetterAuth, &["--interval=1"][..])] {
         let Some(provider) = RealProvider::start(software, options).await else { return };
-        let (app, onlooker) = service(&provider);
+        let (app, onlooker) = service(&provider).await;
         let session = begin(&app).await;
         let prompt = session.prompt().unwrap();
         provider.approve(&prompt.user_code, &prompt.verification_uri).await;

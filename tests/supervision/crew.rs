@@ -45,6 +45,7 @@ struct Unobserved;
 impl Observer for Unobserved {
     fn opened(&self, _: &Session) {}
     fn moved(&self, _: &Session, _: &Session) {}
+    fn lost(&self, _: &Session) {}
     fn gone(&self, _: &Session) {}
 }
 

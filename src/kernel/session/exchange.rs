@@ -133,11 +133,11 @@ impl Session {
             Verdict::Unverified(grant) => self.withholding(Verifying { grant, next_at: now, until: now + VERIFICATION_PERIOD }),
             Verdict::Untrusted(grant) => self.distrusting(grant, now),
             Verdict::Denied => self.become_visibly(State::Denied { at: now }),
-            Verdict::Expired if pending.doubt == Doubt::Sent && now + EXPIRY_SLACK < pending.expires_at => {
+            Verdict::Expired if pending.doubt != Doubt::None && now + EXPIRY_SLACK < pending.expires_at => {
                 self.become_visibly(failed(Failure::GrantLost))
             }
             Verdict::Expired => self.become_visibly(expired),
-            Verdict::DeadCode if pending.doubt == Doubt::Sent => self.become_visibly(failed(Failure::GrantLost)),
+            Verdict::DeadCode if pending.is_suspect(now) => self.become_visibly(failed(Failure::GrantLost)),
             Verdict::DeadCode if now >= pending.expires_at => self.become_visibly(expired),
             Verdict::DeadCode | Verdict::Rejected => self.become_visibly(failed(Failure::ProviderRejected)),
             Verdict::Redirected => self.become_visibly(failed(Failure::ProviderInvalidResponse)),
@@ -239,7 +239,7 @@ impl Pending {
     }
 
     /// The last poll comes at the expiry, or one gap after the last answer where that is later; no back-off delays it.
-    fn no_later_than_last(&self, wanted: Timestamp, answered: Timestamp) -> Timestamp {
+    pub(super) fn no_later_than_last(&self, wanted: Timestamp, answered: Timestamp) -> Timestamp {
         if wanted < self.expires_at { wanted } else { self.expires_at.max(answered + self.pace.gap()) }
     }
 
@@ -251,6 +251,15 @@ impl Pending {
     /// The interval is so long that even the last poll would come after twice the code's lifetime: there is none.
     pub(super) fn is_hopeless(&self) -> bool {
         self.next_poll_at > self.expires_at + self.expires_at.since(self.began_at)
+    }
+
+    /// Whether a code that is dead at `now` was probably spent by a request whose answer we never saw.
+    fn is_suspect(&self, now: Timestamp) -> bool {
+        match self.doubt {
+            Doubt::None => false,
+            Doubt::Sent => true,
+            Doubt::Restart => now < self.expires_at,
+        }
     }
 
     /// The provider still knows the code, so no earlier request has spent it.
