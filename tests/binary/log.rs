@@ -15,8 +15,8 @@ async fn lines_name_the_session_by_its_digest_and_the_request_by_its_id() {
     let arguments = ["serve", "--log", "info,exchange=debug", "--log-format", "json", "--config", file.path()];
     let mut service = Service::of(Program::start(&arguments)).await;
 
-    let create = service.request(Method::POST, "/sessions").header("x-request-id", "the-create").json(&serde_json::json!({}));
-    let begun = answer(create).await.body;
+    let create = service.request(Method::POST, "/sessions").header("x-request-id", "the-create");
+    let begun = answer(create.header("content-type", "application/json").body("{}")).await.body;
     let (id, secret) = (text(&begun, "id"), text(&begun, "secret"));
     let cancel = service.request(Method::DELETE, &format!("/sessions/{id}")).header("x-request-id", "the-cancel").bearer_auth(&secret);
     assert_eq!(answer(cancel).await.status, StatusCode::NO_CONTENT);
