@@ -43,8 +43,10 @@ pub struct Setup<C = ManualClock> {
     pub max_sessions: usize,
     pub store: Arc<dyn Store>,
     /// Wraps the real client of the provider.
-    pub around: Box<dyn FnOnce(Arc<dyn Provider>) -> Arc<dyn Provider>>,
+    pub around: Box<Around>,
 }
+
+type Around = dyn FnOnce(Arc<dyn Provider>) -> Arc<dyn Provider>;
 
 /// A session that has its code.
 #[derive(Clone, Debug)]
