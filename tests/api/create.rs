@@ -186,7 +186,6 @@ async fn the_providers_refusal_is_a_problem_and_leaves_no_session() {
         (Failure::ProviderInvalidResponse, 502, "provider_invalid_response", None),
         (Failure::ProviderUnreachable, 503, "provider_unreachable", None),
         (Failure::ProviderTimeout, 504, "provider_timeout", None),
-        (Failure::ProviderRateLimited { retry_after_secs: None }, 503, "provider_rate_limited", None),
         // The last one: for these 7 s the provider is not asked again.
         (Failure::ProviderRateLimited { retry_after_secs: Some(7) }, 503, "provider_rate_limited", Some("7")),
     ] {
