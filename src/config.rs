@@ -4,6 +4,7 @@
 //! ([`section`]); what is left over is an error. Everything that is wrong is reported at once, and no report repeats a value:
 //! it may be a secret in the wrong place.
 
+mod addresses;
 mod caller;
 mod http;
 mod provider;

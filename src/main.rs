@@ -107,9 +107,9 @@ async fn check(config: &Config) -> ExitCode {
     };
     let mut rows = Vec::new();
     for (settings, provider) in providers {
-        let discovered = match &settings.issuer {
-            Some(_) => provider.discovery().look_up().await.map(Some).map_err(|problem| problem.to_string()),
-            None => Ok(None),
+        let discovered = match settings.is_discoverable() {
+            true => provider.discovery().look_up().await.map(Some).map_err(|problem| problem.to_string()),
+            false => Ok(None),
         };
         rows.push(Row::new(&settings, discovered));
     }

@@ -85,7 +85,7 @@ pub async fn app_on(beside: &Beside, max_in_flight: usize, store: Arc<dyn Store>
 }
 
 pub fn create() -> Create {
-    Create { provider: "demo".into(), scope: "".into(), label: None, caller: None, idempotency: None }
+    Create { provider: "demo".into(), scope: "".into(), label: None, caller: None, idempotency: None, refusal: None }
 }
 
 /// Begins `count` sign-ins, `at_once` at a time.

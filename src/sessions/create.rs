@@ -25,6 +25,8 @@ pub struct Create {
     pub label: Option<Box<str>>,
     pub caller: Option<Arc<str>>,
     pub idempotency: Option<Idempotency>,
+    /// Why nothing new can begin at this provider now; an earlier request is repeated all the same.
+    pub refusal: Option<Failure>,
 }
 
 /// Digests of the idempotency key and of the request it came with.
@@ -132,7 +134,10 @@ impl Sessions {
     }
 
     async fn create_once(&self, create: Create) -> Outcome {
-        let Create { provider, scope, label, caller, idempotency } = create;
+        let Create { provider, scope, label, caller, idempotency, refusal } = create;
+        if let Some(failure) = refusal {
+            return Err(CreateError::Failed(failure));
+        }
         let now = self.now();
         let secret = new_secret()?;
         let digest = Sha256::digest(secret.expose_secret()).into();

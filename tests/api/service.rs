@@ -14,9 +14,10 @@ use anteroom::http::{Api, router};
 use anteroom::kernel::session::{Session, SessionId, Terms};
 use anteroom::kernel::time::Timestamp;
 use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
-use anteroom::provider::Provider;
+use anteroom::provider::dialect::Dialect;
 use anteroom::provider::gate::Limits;
 use anteroom::provider::settings::{ClientAuth, Settings};
+use anteroom::provider::{Provider, SignIn};
 use anteroom::sessions::Quota;
 use anteroom::store::memory::MemoryStore;
 use anteroom::store::{Loaded, Store, StoreError};
@@ -249,6 +250,8 @@ fn settings(name: &str) -> Settings {
     Settings {
         name: name.into(),
         display_name: format!("The <{name}> ID"),
+        preset: None,
+        dialect: Dialect::RFC8628,
         issuer: None,
         endpoints: Default::default(),
         client_id: "tv-app".into(),
@@ -357,7 +360,7 @@ impl Provider for Obedient {
         .boxed()
     }
 
-    fn ask<'a>(&'a self, _: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
+    fn ask<'a>(&'a self, _: SignIn<'a>) -> BoxFuture<'a, Verdict> {
         ready(self.verdicts.lock().pop_front().unwrap_or(Verdict::Pending)).boxed()
     }
 

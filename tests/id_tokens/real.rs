@@ -6,10 +6,10 @@ use std::time::Duration;
 use anteroom::app::{App, Parts};
 use anteroom::clock::SystemClock;
 use anteroom::kernel::session::{Status, Terms};
-use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
-use anteroom::provider::Provider;
+use anteroom::kernel::verdict::{Began, Failure, Grant, Verdict};
 use anteroom::provider::exchange::client_for;
 use anteroom::provider::oauth::OAuthProvider;
+use anteroom::provider::{Provider, SignIn};
 use anteroom::sessions::Quota;
 use anteroom::store::memory::MemoryStore;
 use base64::Engine;
@@ -45,8 +45,8 @@ impl Provider for Onlooker {
         self.provider.begin(scope)
     }
 
-    fn ask<'a>(&'a self, device_code: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
-        self.provider.ask(device_code).map(|verdict| self.look(verdict)).boxed()
+    fn ask<'a>(&'a self, sign_in: SignIn<'a>) -> BoxFuture<'a, Verdict> {
+        self.provider.ask(sign_in).map(|verdict| self.look(verdict)).boxed()
     }
 
     fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {

@@ -62,8 +62,14 @@ impl Service {
 }
 
 pub async fn begin(app: &App) -> Arc<Session> {
-    let create =
-        Create { provider: "acme".into(), scope: "openid profile offline_access".into(), label: None, caller: None, idempotency: None };
+    let create = Create {
+        provider: "acme".into(),
+        scope: "openid profile offline_access".into(),
+        label: None,
+        caller: None,
+        idempotency: None,
+        refusal: None,
+    };
     app.sessions.create(create).await.unwrap().session
 }
 

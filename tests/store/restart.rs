@@ -235,7 +235,7 @@ async fn every_acknowledged_session_goes_on(database: Database) {
         }
     }
     assert_eq!(sessions.live(), 3, "the pending, the verifying and the authorized one");
-    let create = Create { provider: "acme".into(), scope: "".into(), label: None, caller: None, idempotency: None };
+    let create = Create { provider: "acme".into(), scope: "".into(), label: None, caller: None, idempotency: None, refusal: None };
     assert_eq!(sessions.create(create).await.err(), Some(CreateError::TooMany), "they count against the limit");
     sessions.drain().await;
     assert_eq!(contents(&store).await.len(), 10, "the row of the cut off creation is gone");
@@ -246,7 +246,8 @@ async fn a_repeated_creation_gets_the_same_session(database: Database) {
     put(&store, &sample::pending(ID)).await;
     let Service { sessions, .. } = restart(&store, 10).await;
     let idempotency = Some(Idempotency { key: [1; 32], fingerprint: [2; 32] });
-    let create = Create { provider: "acme".into(), scope: "".into(), label: None, caller: Some("tv-backend".into()), idempotency };
+    let create =
+        Create { provider: "acme".into(), scope: "".into(), label: None, caller: Some("tv-backend".into()), idempotency, refusal: None };
     let created = sessions.create(create.clone()).await.expect("it is there already");
     assert_eq!((created.session.id(), created.repeated), (ID, true));
     assert_eq!(secrecy::ExposeSecret::expose_secret(&created.secret), sample::SECRETS[5]);

@@ -4,7 +4,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::{
-    Attempt, Doubt, Errand, OpenAttempt, Pending, Refused, Session, State, Terms, VERIFICATION_PERIOD, VERIFICATION_RETRY, Verifying,
+    Attempt, Doubt, Errand, OpenAttempt, Pending, Refused, Session, State, Terms, Urgency, VERIFICATION_PERIOD, VERIFICATION_RETRY,
+    Verifying,
 };
 use crate::kernel::pace::{Jitter, Pace};
 use crate::kernel::time::Timestamp;
@@ -240,6 +241,11 @@ impl Pending {
     /// The last poll comes at the expiry, or one gap after the last answer where that is later; no back-off delays it.
     pub(super) fn no_later_than_last(&self, wanted: Timestamp, answered: Timestamp) -> Timestamp {
         if wanted < self.expires_at { wanted } else { self.expires_at.max(answered + self.pace.gap()) }
+    }
+
+    /// Only the last poll cannot wait.
+    pub(super) fn urgency(&self) -> Urgency {
+        if self.next_poll_at < self.expires_at { Urgency::Ordinary } else { Urgency::Urgent }
     }
 
     /// The interval is so long that even the last poll would come after twice the code's lifetime: there is none.
