@@ -71,6 +71,7 @@ impl Pace {
 }
 
 impl Jitter {
+    /// The wait, and up to a tenth more.
     pub fn stretch(self, wait: Duration) -> Duration {
         wait.saturating_add(Duration::from_millis(millis(wait).saturating_mul(u64::from(self.0)) / 2560))
     }
