@@ -3,10 +3,13 @@
 
 mod commands;
 mod demo;
+mod log;
 mod readme;
 #[path = "../support/service.rs"]
 mod service;
 mod stopping;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::process::Output;
 
