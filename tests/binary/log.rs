@@ -11,7 +11,7 @@ use super::{client_of, provider};
 #[tokio::test]
 async fn lines_name_the_session_by_its_digest_and_the_request_by_its_id() {
     let provider = provider().await;
-    let file = configuration(&provider, "");
+    let file = configuration(&provider, "admin_listen = \"\"");
     let arguments = ["serve", "--log", "info,exchange=debug", "--log-format", "json", "--config", file.path()];
     let mut service = Service::of(Program::start(&arguments)).await;
 
@@ -42,7 +42,7 @@ async fn lines_name_the_session_by_its_digest_and_the_request_by_its_id() {
 #[tokio::test]
 async fn a_full_log_pipe_holds_nothing_up() {
     let provider = provider().await;
-    let file = configuration(&provider, "admin_listen = \"127.0.0.1:0\"\n");
+    let file = configuration(&provider, "admin_listen = \"127.0.0.1:0\"");
     let program = Program::start_read_until("metrics on ", &["serve", "--log", "trace", "--config", file.path()]);
     let metrics = program.stderr_after("metrics on ").await;
     let mut service = Service::of(program).await;
@@ -72,7 +72,6 @@ pub fn digest_of(id: &str) -> String {
     Sha256::digest(id.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub fn configuration(provider: &DevProvider, more: &str) -> TempFile {
-    let admin = if more.contains("admin_listen") { "" } else { "admin_listen = \"\"\n" };
-    TempFile::new(&format!("listen = \"127.0.0.1:0\"\n{admin}{more}{}", client_of(provider)))
+fn configuration(provider: &DevProvider, more: &str) -> TempFile {
+    TempFile::new(&format!("listen = \"127.0.0.1:0\"\nstore.url = \"memory:\"\n{more}\n{}", client_of(provider)))
 }

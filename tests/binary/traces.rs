@@ -1,8 +1,11 @@
 //! Traces, as a collector gets them.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
+use anteroom::demo::DevProvider;
 use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
@@ -11,13 +14,16 @@ use reqwest::StatusCode;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::log::{configuration, digest_of};
-use super::provider;
-use super::service::{Program, Service};
+use super::log::digest_of;
+use super::service::{Program, Service, TempFile, text};
+use super::{client_of, provider};
 
 /// What was posted to `/v1/traces`.
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Vec<Bytes>>>);
+
+/// Removed on drop.
+struct Folder(PathBuf);
 
 struct Span {
     trace: String,
@@ -28,22 +34,28 @@ struct Span {
 }
 
 #[tokio::test]
-async fn a_sign_in_is_one_trace_without_secrets() {
+async fn a_sign_in_is_one_trace_without_secrets_across_a_restart() {
     let (provider, collector) = (provider().await, Collector::default());
     let endpoint = collector.clone().serve().await;
-    let file = configuration(&provider, "");
+    let folder = Folder::new();
+    let file = configuration(&provider, &format!("sqlite://{}/sessions.db", folder.0.display()));
     let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
     // Whatever is logged: the traces have an ear of their own.
-    let mut service = Service::of(Program::start_in(&environment, &["serve", "--log", "error", "--config", file.path()])).await;
+    let start = async || Service::of(Program::start_in(&environment, &["serve", "--log", "error", "--config", file.path()])).await;
 
-    let session = service.begin(&json!({})).await;
-    assert_eq!(provider.approve(session.user_code()), 1);
+    let mut first = start().await;
+    let begun = first.begin(&json!({})).await.begun;
+    let (id, secret, code) = (text(&begun, "id"), text(&begun, "secret"), text(&begun, "user_code"));
+    end(&mut first).await;
+
+    let mut second = start().await;
+    let session = second.resume(&begun);
+    assert_eq!(provider.approve(code.as_str()), 1);
     assert_eq!(session.outcome().await["status"], "authorized");
     let claimed = session.claim().await;
     assert_eq!(claimed.status, StatusCode::OK);
-    let (id, secret, code) = (session.id.clone(), session.secret.clone(), session.user_code().to_owned());
-    service.program.signal("TERM");
-    assert_eq!(service.program.exit().await.code(), Some(0), "{:#?}", service.program.stderr());
+    let token = text(&claimed.body, "access_token");
+    end(&mut second).await;
 
     let bodies = collector.0.lock().concat();
     let spans = spans(&bodies);
@@ -62,9 +74,7 @@ async fn a_sign_in_is_one_trace_without_secrets() {
     }
 
     assert!(has(&bodies, "service.name") && has(&bodies, "anteroom") && has(&bodies, "acme"));
-    let tokens = ["access_token", "refresh_token"].map(|token| claimed.body["tokens"][token].as_str().unwrap_or(&secret).to_owned());
-    assert_ne!(tokens[0], secret, "no access token: {}", claimed.body);
-    for hidden in [&id, &secret, &code, &tokens[0], &tokens[1]] {
+    for hidden in [&id, &secret, &code, &token] {
         assert!(!has(&bodies, hidden), "{hidden} is in the trace");
     }
 }
@@ -72,15 +82,14 @@ async fn a_sign_in_is_one_trace_without_secrets() {
 #[tokio::test]
 async fn a_collector_that_is_away_holds_nothing_up() {
     let provider = provider().await;
-    let file = configuration(&provider, "");
+    let file = configuration(&provider, "memory:");
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
     let mut service = Service::of(Program::start_in(&environment, &["serve", "--config", file.path()])).await;
     service.begin(&json!({})).await;
-    service.program.signal("TERM");
-    let begin = std::time::Instant::now();
-    assert_eq!(service.program.exit().await.code(), Some(0));
+    let begin = Instant::now();
+    end(&mut service).await;
     assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
 }
 
@@ -90,6 +99,30 @@ async fn an_address_that_is_none_is_a_mistake() {
     assert_eq!(super::exit_code(&output), 2);
     let lines = super::stderr(&output);
     assert!(lines.len() == 1 && lines[0].starts_with("OTEL_EXPORTER_OTLP_ENDPOINT: "), "{lines:#?}");
+}
+
+fn configuration(provider: &DevProvider, store: &str) -> TempFile {
+    let head = format!("listen = \"127.0.0.1:0\"\nadmin_listen = \"\"\nstore.url = \"{store}\"\n");
+    TempFile::new(&format!("{head}{}", client_of(provider)))
+}
+
+async fn end(service: &mut Service) {
+    service.program.signal("TERM");
+    assert_eq!(service.program.exit().await.code(), Some(0), "{:#?}", service.program.stderr());
+}
+
+impl Folder {
+    fn new() -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(uuid::Uuid::new_v4().to_string());
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Collector {

@@ -84,8 +84,12 @@ impl Service {
     pub async fn begin(&self, body: &Value) -> SignIn<'_> {
         let created = self.create(body).await;
         assert_eq!(created.status, StatusCode::CREATED, "{}", created.body);
-        let text = |member: &str| text(&created.body, member);
-        SignIn { service: self, id: text("id"), secret: text("secret"), begun: created.body }
+        self.resume(&created.body)
+    }
+
+    /// The sign-in that was answered with `begun`, here or by the service before this one.
+    pub fn resume(&self, begun: &Value) -> SignIn<'_> {
+        SignIn { service: self, id: text(begun, "id"), secret: text(begun, "secret"), begun: begun.clone() }
     }
 }
 
