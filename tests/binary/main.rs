@@ -4,6 +4,7 @@
 mod commands;
 mod demo;
 mod log;
+mod metrics;
 mod readme;
 #[path = "../support/service.rs"]
 mod service;

@@ -1,7 +1,6 @@
 //! Traces, as a collector gets them.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,15 +14,12 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::log::digest_of;
-use super::service::{Program, Service, TempFile, text};
+use super::service::{Folder, Program, Service, TempFile, text};
 use super::{client_of, provider};
 
 /// What was posted to `/v1/traces`.
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Vec<Bytes>>>);
-
-/// Removed on drop.
-struct Folder(PathBuf);
 
 struct Span {
     trace: String,
@@ -109,20 +105,6 @@ fn configuration(provider: &DevProvider, store: &str) -> TempFile {
 async fn end(service: &mut Service) {
     service.program.signal("TERM");
     assert_eq!(service.program.exit().await.code(), Some(0), "{:#?}", service.program.stderr());
-}
-
-impl Folder {
-    fn new() -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(uuid::Uuid::new_v4().to_string());
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 impl Collector {

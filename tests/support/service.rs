@@ -48,6 +48,9 @@ pub struct Answer {
 /// A file in the build directory; removed on drop.
 pub struct TempFile(pub PathBuf);
 
+/// A folder in the build directory; removed on drop.
+pub struct Folder(pub PathBuf);
+
 /// For what should take seconds at most, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -259,6 +262,20 @@ impl TempFile {
 impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Folder {
+    pub fn new() -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(uuid::Uuid::new_v4().to_string());
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
