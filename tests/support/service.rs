@@ -280,6 +280,10 @@ fn command(environment: &[(&str, &str)], arguments: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ANTEROOM_")) {
         command.env_remove(name);
     }
+    // The default store is one file in the working folder, which one process at a time may use.
+    if !environment.iter().any(|(name, _)| name.starts_with("ANTEROOM_STORE")) {
+        command.env("ANTEROOM_STORE__URL", "memory:");
+    }
     command.envs(environment.iter().copied()).args(arguments).current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
     command
 }
