@@ -90,7 +90,10 @@ fn page(content_type: &'static str, body: &'static str) -> impl IntoResponse {
 
 impl fmt::Display for Demo {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "Open http://{} and press \"Sign in\": that page is the TV.", self.address)?;
-        write!(formatter, "The development provider, where you approve, deny and break things, is at {}", self.provider.url("/device"))
+        let Self { address, provider, .. } = self;
+        writeln!(formatter, "Anteroom with a development provider, on this machine only. Open both pages side by side:")?;
+        writeln!(formatter, "  the TV        http://{address}  (press \"Sign in\")")?;
+        writeln!(formatter, "  the provider  {}  (approve the code there, or break something first)", provider.url("/device"))?;
+        write!(formatter, "Ctrl+C stops it. Nothing is kept.")
     }
 }

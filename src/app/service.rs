@@ -133,6 +133,7 @@ impl Service {
     }
 
     /// Adds routes of its own.
+    #[cfg(feature = "demo")]
     pub(super) fn with_routes(mut self, routes: Router) -> Self {
         self.router = routes.fallback_service(self.router);
         self
