@@ -9,6 +9,7 @@ mod connections;
 mod contract;
 mod create;
 mod edges;
+mod limits;
 mod page;
 mod read;
 mod service;

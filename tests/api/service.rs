@@ -2,6 +2,7 @@
 //! that is advanced by hand and a store that can be broken.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,8 +10,10 @@ use std::time::Duration;
 use anteroom::app::{App, Parts};
 use anteroom::clock::Clock;
 use anteroom::http::callers::{Caller, Callers};
+use anteroom::http::client::Proxies;
 use anteroom::http::health::Health;
-use anteroom::http::{Api, router};
+use anteroom::http::limit::Rates;
+use anteroom::http::{self, Api, router};
 use anteroom::kernel::session::{Session, SessionId, Terms};
 use anteroom::kernel::time::Timestamp;
 use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
@@ -51,6 +54,8 @@ pub struct Setup {
     pub max_sessions: usize,
     pub restarts: Option<Arc<dyn Fn(SessionId) -> u32 + Send + Sync>>,
     pub allowed_origins: Vec<HeaderValue>,
+    pub rates: Rates,
+    pub proxies: &'static [&'static str],
 }
 
 pub struct Answer {
@@ -67,11 +72,21 @@ pub struct Ours {
 }
 
 pub const PATIENCE: Duration = Duration::from_secs(25);
+/// Enough for every test that is not about them.
+pub const RATES: Rates = Rates { requests: NonZeroU32::MAX, creates: NonZeroU32::MAX, reads: NonZeroU32::MAX };
 pub const CALLER_KEY: &str = "a-caller-key";
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { providers: &["acme"], callers: Vec::new(), max_sessions: 1000, restarts: None, allowed_origins: Vec::new() }
+        Self {
+            providers: &["acme"],
+            callers: Vec::new(),
+            max_sessions: 1000,
+            restarts: None,
+            allowed_origins: Vec::new(),
+            rates: RATES,
+            proxies: &[],
+        }
     }
 }
 
@@ -80,6 +95,8 @@ pub fn caller(providers: Option<&[&str]>) -> Caller {
         name: "tv".into(),
         key_sha256: Sha256::digest(CALLER_KEY).into(),
         providers: providers.map(|names| names.iter().map(|name| Arc::from(*name)).collect()),
+        scopes: None,
+        creates: None,
     }
 }
 
@@ -106,6 +123,11 @@ impl Service {
             sessions: app.sessions.clone(),
             providers: Arc::clone(&app.providers),
             callers: Callers::new(setup.callers),
+            limits: http::limit::Limits::new(
+                setup.rates,
+                Proxies::new(setup.proxies.iter().map(|it| it.parse().unwrap())),
+                &clock.as_clock(),
+            ),
             health: Arc::new(move || {
                 let health = health.clone();
                 async move { Health { store: health.store_is_ready().await, watchdog: health.watchdog_is_ready() } }.boxed()
