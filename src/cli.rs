@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
 
+use crate::config;
 use crate::telemetry::{self, Format};
 
 /// Signs people in on devices that cannot show a login page.
@@ -26,6 +27,9 @@ pub enum Command {
     Demo(Demo),
     /// Check the configuration, and what each provider supports
     Check(ConfigFile),
+    /// Make keys
+    #[command(subcommand)]
+    Keys(Keys),
     /// Exit with 0 if the service is ready, else with 1
     Healthcheck(Healthcheck),
 }
@@ -37,6 +41,16 @@ pub struct ConfigFile {
     /// Default: anteroom.toml if there is one, else the environment alone. A key a.b is ANTEROOM_A__B there, and wins over the file.
     #[arg(long = "config", value_name = "PATH", env = "ANTEROOM_CONFIG")]
     path: Option<PathBuf>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Subcommand)]
+pub enum Keys {
+    /// Make a key for a caller, and the lines for the configuration that let it in
+    Caller {
+        /// What logs and metrics call it; unique in the configuration
+        #[arg(value_parser = caller_name)]
+        name: String,
+    },
 }
 
 #[cfg(feature = "demo")]
@@ -77,6 +91,10 @@ impl ConfigFile {
         let default = Path::new(DEFAULT_FILE);
         self.path.as_deref().or_else(|| default.exists().then_some(default))
     }
+}
+
+fn caller_name(text: &str) -> Result<String, String> {
+    config::caller_name(text).map(|name| name.to_string())
 }
 
 fn service_url(text: &str) -> Result<Url, String> {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::kernel::session::Terms;
 use crate::provider::settings::Settings;
 
-pub use self::caller::Caller;
+pub use self::caller::{Caller, name as caller_name};
 pub use self::http::HttpSettings;
 use self::section::{Errors, Section};
 pub use self::source::environment;

@@ -47,6 +47,7 @@ pub mod demo;
 pub mod healthcheck;
 pub mod http;
 pub mod kernel;
+pub mod keys;
 pub mod metrics;
 pub mod poller;
 pub mod provider;

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use anteroom::app::service::{Service, providers};
 use anteroom::check::{Row, render};
-use anteroom::cli::{Cli, Command, ConfigFile};
+use anteroom::cli::{Cli, Command, ConfigFile, Keys};
 use anteroom::clock::SystemClock;
 use anteroom::config::{Config, environment};
+use anteroom::keys::CallerKey;
 use anteroom::shutdown::{Shutdown, Signals};
 use anteroom::{healthcheck, telemetry};
 use clap::Parser;
@@ -55,6 +56,13 @@ async fn run(command: Command) -> ExitCode {
         Command::Check(file) => match load(&file) {
             Ok(config) => check(&config).await,
             Err(exit) => exit,
+        },
+        Command::Keys(Keys::Caller { name }) => match CallerKey::generate(name) {
+            Ok(key) => match write!(io::stdout(), "{key}") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => refuse(FAILURE, format_args!("the key could not be shown: {error}")),
+            },
+            Err(error) => refuse(FAILURE, format_args!("no key can be made: {error}")),
         },
         Command::Healthcheck(args) => {
             let url = match args.url {

@@ -21,7 +21,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("healthcheck", &[]),
     ("telemetry", &[]),
     ("shutdown", &[]),
-    ("cli", &["telemetry"]),
+    ("cli", &["config", "telemetry"]),
+    ("keys", &[]),
     ("demo", &["kernel", "clock", "provider"]),
     (
         "app",

@@ -69,7 +69,9 @@ fn earlier<T: Ord>(seen: &mut BTreeMap<T, usize>, value: T, index: usize) -> Opt
     (first != index).then_some(first)
 }
 
-fn name(text: &str) -> Result<Arc<str>, String> {
+/// # Errors
+/// No name of a caller can be like this.
+pub fn name(text: &str) -> Result<Arc<str>, String> {
     let is_good = !text.is_empty() && text.chars().count() <= LONGEST_NAME && !text.chars().any(char::is_control);
     is_good.then(|| Arc::from(text)).ok_or_else(|| format!("expected a name of 1 to {LONGEST_NAME} characters on one line"))
 }

@@ -187,11 +187,16 @@ impl Service {
     /// A new session that has moved on because of `verdict`, to revision 3.
     pub async fn polled(&self, verdict: Verdict) -> Ours {
         let session = self.pending().await;
+        self.answered(&session, verdict).await;
+        session
+    }
+
+    /// The only session that is pending gets this answer to its poll.
+    pub async fn answered(&self, session: &Ours, verdict: Verdict) {
         self.provider.says(verdict);
         self.clock.advance(Duration::from_secs(7));
         let answer = self.get_with(&session.path(), &[("if-none-match", "\"2\""), ("prefer", "wait=60")]).await;
         assert_eq!(answer.json()["revision"], 3);
-        session
     }
 
     pub async fn authorized(&self) -> Ours {
