@@ -10,6 +10,7 @@ mod connections;
 mod contract;
 mod create;
 mod edges;
+mod faults;
 mod limits;
 mod page;
 mod read;

@@ -203,6 +203,16 @@ impl Service {
         self.polled(Verdict::Authorized(grant())).await
     }
 
+    /// Watches the session until it is as wanted.
+    pub async fn until_status(&self, session: &Ours, wanted: &str) {
+        let reading = async {
+            while self.get(&session.path()).await.json()["status"] != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.expect("it comes to that");
+    }
+
     /// Lets time go by, in small steps, until `done`.
     pub async fn advance_until(&self, mut done: impl FnMut() -> bool) {
         let advancing = async {
@@ -396,11 +406,17 @@ pub struct Brittle {
     rows: MemoryStore,
     broken: AtomicBool,
     buggy: AtomicBool,
+    stuck: AtomicBool,
 }
 
 impl Brittle {
     pub fn fail(&self) {
         self.broken.store(true, Ordering::SeqCst);
+    }
+
+    /// It never answers again.
+    pub fn hang(&self) {
+        self.stuck.store(true, Ordering::SeqCst);
     }
 
     pub fn panic(&self) {
@@ -415,6 +431,9 @@ impl Brittle {
 
 impl Store for Brittle {
     fn save(&self, expected: u64, next: Arc<Session>) -> BoxFuture<'_, Result<(), StoreError>> {
+        if self.stuck.load(Ordering::SeqCst) {
+            return futures_util::future::pending().boxed();
+        }
         if self.works() { self.rows.save(expected, next) } else { ready(Err(StoreError::Unavailable)).boxed() }
     }
 
