@@ -150,7 +150,19 @@ impl Program {
 
     /// With these variables of ours.
     pub fn start_in(environment: &[(&str, &str)], arguments: &[&str]) -> Self {
-        let mut command = command(environment, arguments);
+        Self::spawn(command(environment, arguments))
+    }
+
+    /// May have so many files open, connections among them.
+    pub fn start_with_files(files: u32, arguments: &[&str]) -> Self {
+        let plain = command(&[], arguments);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).arg(plain.get_program()).args(plain.get_args());
+        command.current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, receiver) = watch::channel(Vec::new());
