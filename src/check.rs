@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use reqwest::Url;
 
 use crate::provider::discovery::Metadata;
-use crate::provider::settings::{ClientAuth, Settings};
+use crate::provider::settings::Settings;
 
 /// One provider as it will be used: the configuration, completed by discovery.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl Row {
             discovery: asked,
             device_endpoint: endpoints.device_authorization.or(discovered.device_authorization_endpoint),
             token_endpoint: endpoints.token.or(discovered.token_endpoint),
-            client_auth: method(settings.client_auth),
+            client_auth: settings.client_auth.name(),
             pkce: settings.pkce,
             revocation: endpoints.revocation.or(discovered.revocation_endpoint).is_some(),
             remedies: Vec::new(),
@@ -165,13 +165,5 @@ impl fmt::Display for Severity {
             Self::Warning => "warning",
             Self::Info => "info",
         })
-    }
-}
-
-fn method(client_auth: ClientAuth) -> &'static str {
-    match client_auth {
-        ClientAuth::None => "none",
-        ClientAuth::ClientSecretBasic => "client_secret_basic",
-        ClientAuth::ClientSecretPost => "client_secret_post",
     }
 }

@@ -11,7 +11,7 @@ use anteroom::clock::SystemClock;
 use anteroom::config::{Config, environment};
 use anteroom::keys::CallerKey;
 use anteroom::shutdown::{Shutdown, Signals};
-use anteroom::{healthcheck, telemetry};
+use anteroom::{healthcheck, login, telemetry};
 use clap::Parser;
 use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
@@ -52,6 +52,10 @@ async fn run(command: Command) -> ExitCode {
                 serve(demo.service).await
             }
             Err(error) => refuse(FAILURE, error),
+        },
+        Command::Login(options) => match login::run(&options, SystemClock::start()).await {
+            Ok(is_signed_in) => ExitCode::from(if is_signed_in { 0 } else { FAILURE }),
+            Err(line) => refuse(USAGE, line),
         },
         Command::Check(file) => match load(&file) {
             Ok(config) => check(&config).await,

@@ -28,6 +28,8 @@ pub async fn run(
 ) {
     let Some(session) = sessions.peek(id) else { return };
     let Some(upstream) = providers.get(&session.opening().provider) else { return };
+    // First of all, for it needs no place at the gate: the clock of the next attempt starts here, however busy the provider is.
+    sessions.close_abandoned(id);
     let Some(_pass) = pass.or_else(|| upstream.gate.enter(sessions.clock().now())) else { return };
     let Some((attempt, errand)) = sessions.attempt(id) else { return };
 
@@ -38,6 +40,7 @@ pub async fn run(
     let answer = match errand {
         Errand::Begin => Answer::Begun(provider.begin(&session.opening().scope).await),
         Errand::Poll(device_code) => Answer::Verdict(provider.ask(&device_code).await),
+        Errand::Verify(grant) => Answer::Verdict(provider.verify(&grant).await),
         Errand::Revoke(grant) => Answer::Revoked(provider.revoke(&grant).await),
     };
     heed(upstream, &sessions, &answer);
@@ -59,8 +62,9 @@ fn heed(upstream: &Upstream, sessions: &Sessions, answer: &Answer) {
             upstream.gate.heard();
             upstream.gate.pause(now + retry_after.unwrap_or(THROTTLED).min(LONGEST_PAUSE));
         }
+        // Whether the keys can be had says nothing of the endpoints.
+        Answer::Verdict(Verdict::Unverified(_)) | Answer::Revoked(_) => {}
         Answer::Begun(_) | Answer::Verdict(_) => upstream.gate.heard(),
-        Answer::Revoked(_) => {}
     }
 }
 

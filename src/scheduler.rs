@@ -25,30 +25,22 @@ pub async fn run(sessions: Sessions, providers: Arc<Providers>, start: impl Fn(S
         for (name, upstream) in providers.iter() {
             set_off(&sessions, &Lane::Provider(Arc::clone(name)), upstream, now, &start);
         }
-        let alarm = next_alarm(&sessions, &providers, now);
+        sessions.sleep(next_alarm(&sessions, &providers, now)).await;
+        // Only a whole round counts: one that cannot even lie down would else be forgiven, and started again, without end.
         beat.accepted();
-        sessions.sleep(alarm).await;
     }
 }
 
+/// Who has been due for longest comes first. The place is taken before the session is, for a replacement may be quicker.
 fn set_off(sessions: &Sessions, lane: &Lane, upstream: &Upstream, now: Timestamp, start: &impl Fn(SessionId, Pass)) {
-    while let Room::Now(places) = upstream.gate.room(now) {
-        let places = places.min(BATCH);
-        let due = sessions.set_off(lane, now, places);
-        let more = due.len() == places;
-        for id in due {
-            // A replacement may have taken the place: the agenda brings the session back.
-            let Some(pass) = upstream.gate.enter(now) else { return };
+    while sessions.is_due(lane, now)
+        && let Some(pass) = upstream.gate.enter(now)
+    {
+        if let Some(id) = sessions.set_off_next(lane, now) {
             start(id, pass);
         }
-        if !more {
-            return;
-        }
     }
 }
-
-/// How many pollers are set off in one go.
-const BATCH: usize = 64;
 
 fn next_alarm(sessions: &Sessions, providers: &Providers, now: Timestamp) -> Timestamp {
     let due = sessions.deadlines().into_iter().filter_map(|(lane, at)| match &lane {

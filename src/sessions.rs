@@ -248,6 +248,20 @@ impl Sessions {
         announced
     }
 
+    /// Closes the attempt that a dead poller left open, as ambiguous; see [`Session::close_abandoned`]. Only for the poller that
+    /// takes its place: there is never another one.
+    pub fn close_abandoned(&self, id: SessionId) {
+        let mut inner = self.shard(id).lock();
+        if inner.is_being_changed(id) {
+            return;
+        }
+        let Some(current) = inner.table.get(id).cloned() else { return };
+        if let Ok(next) = Session::clone(&current).close_abandoned(self.now()) {
+            // Under one lock nobody else can have changed it.
+            let _ = self.publish(&mut inner, &current, next);
+        }
+    }
+
     /// Takes over what a poller brings back. Once this has returned `Ok` the answer is safe from the poller's death: it is in
     /// the table, or in a task that offers it to the store until it is.
     ///
@@ -312,22 +326,23 @@ impl Sessions {
         }
     }
 
-    /// Up to `most` sessions of `lane` that are due.
-    pub fn set_off(&self, lane: &Lane, now: Timestamp, most: usize) -> Vec<SessionId> {
-        let mut due = Vec::new();
-        for shard in &self.shared.shards {
-            if due.len() < most {
-                due.extend(shard.lock().table.set_off(lane, now, most - due.len()));
-            }
-        }
-        due
+    /// Whether a session of `lane` is due.
+    pub fn is_due(&self, lane: &Lane, now: Timestamp) -> bool {
+        self.shared.shards.iter().any(|shard| shard.lock().table.deadline(lane).is_some_and(|at| at <= now))
+    }
+
+    /// The session of `lane` that has been due for longest; see [`Table::set_off`](crate::kernel::table::Table::set_off).
+    pub fn set_off_next(&self, lane: &Lane, now: Timestamp) -> Option<SessionId> {
+        let deadlines = self.shared.shards.iter().filter_map(|shard| Some((shard.lock().table.deadline(lane)?, shard)));
+        let (_, shard) = deadlines.min_by_key(|(at, _)| *at)?;
+        shard.lock().table.set_off(lane, now, 1).pop()
     }
 
     /// Does what time alone demands of the sessions that are due, in tasks of their own and not too many at once.
     pub fn lapse_due(&self, now: Timestamp) {
-        let room = self.shared.lapsing.available_permits();
-        for id in self.set_off(&Lane::Time, now, room) {
-            let Ok(permit) = Arc::clone(&self.shared.lapsing).try_acquire_owned() else { return };
+        while let Ok(permit) = Arc::clone(&self.shared.lapsing).try_acquire_owned()
+            && let Some(id) = self.set_off_next(&Lane::Time, now)
+        {
             let sessions = self.clone();
             self.shared.tasks.spawn(async move {
                 sessions.lapse(id).await;

@@ -57,7 +57,7 @@ pub async fn start(port: u16, provider_port: u16, clock: Arc<dyn Clock>) -> Resu
         ("ANTEROOM_PROVIDERS__DEMO__ISSUER", provider.issuer().to_owned()),
         ("ANTEROOM_PROVIDERS__DEMO__DISPLAY_NAME", "Demo provider".to_owned()),
         ("ANTEROOM_PROVIDERS__DEMO__CLIENT_ID", "demo-tv".to_owned()),
-        ("ANTEROOM_PROVIDERS__DEMO__SCOPES", r#"["profile"]"#.to_owned()),
+        ("ANTEROOM_PROVIDERS__DEMO__SCOPES", r#"["openid", "profile"]"#.to_owned()),
     ];
     let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value));
     let config = Config::load(None, settings).map_err(DemoError::Config)?;

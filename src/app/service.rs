@@ -13,7 +13,6 @@ use axum::response::Response;
 use axum::routing::get;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use reqwest::Client;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +30,7 @@ use crate::http::serve::{Limits, serve};
 use crate::http::{self, Api, router};
 use crate::metrics::Metrics;
 use crate::provider::Provider;
-use crate::provider::exchange::{ClientError, client};
+use crate::provider::exchange::{ClientError, client_for};
 use crate::provider::oauth::OAuthProvider;
 use crate::provider::settings::Settings;
 use crate::sessions::Quota;
@@ -70,17 +69,14 @@ const ALWAYS_OPEN: usize = 48;
 /// For all that is to end, once it was told to.
 const LONGEST_STOP: Duration = Duration::from_secs(10);
 
-/// The configured providers, each as one OAuth client; they share one HTTP client, except those behind a proxy of their own.
+/// The configured providers, each as one OAuth client with an HTTP client of its own: it reaches only what that provider may
+/// lead to.
 ///
 /// # Errors
 /// The HTTP client cannot be made.
 pub fn providers(settings: &[Settings], clock: &Arc<dyn Clock>) -> Result<Vec<(Settings, Arc<OAuthProvider>)>, ClientError> {
-    let shared = client(None)?;
     let provider = |settings: &Settings| {
-        let http: Client = match &settings.proxy {
-            Some(proxy) => client(Some(proxy))?,
-            None => shared.clone(),
-        };
+        let http = client_for(settings)?;
         Ok((settings.clone(), Arc::new(OAuthProvider::new(settings.clone(), http, Arc::clone(clock)))))
     };
     settings.iter().map(provider).collect()

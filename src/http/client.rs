@@ -1,20 +1,14 @@
 //! Whose request it is, seen past the proxies that we trust.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
 
 use axum::http::{HeaderMap, HeaderName, header};
+
+use crate::provider::egress::Network;
 
 /// The proxies whose word counts on whom they ask for.
 #[derive(Clone, Default, Debug)]
 pub struct Proxies(Vec<Network>);
-
-/// A range of addresses, such as `10.0.0.0/8` or `fd00::/8`; an address alone is a range of one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -55,29 +49,6 @@ impl Proxies {
             }
         }
         (!hops.is_empty()).then_some(client)
-    }
-}
-
-impl Network {
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let leading = |own: u128, other: u128, length: u8| (own ^ other).checked_shr(u32::from(length - self.prefix)).unwrap_or(0) == 0;
-        match (self.address, address) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => leading(own.to_bits().into(), other.to_bits().into(), 32),
-            (IpAddr::V6(own), IpAddr::V6(other)) => leading(own.to_bits(), other.to_bits(), 128),
-            _ => false,
-        }
-    }
-}
-
-impl FromStr for Network {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-        let address: IpAddr = address.parse().map_err(drop)?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.map_or(Ok(longest), |prefix| prefix.parse().map_err(drop))?;
-        if prefix <= longest { Ok(Self { address, prefix }) } else { Err(()) }
     }
 }
 

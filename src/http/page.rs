@@ -82,6 +82,7 @@ fn says(session: &Session) -> &'static str {
         State::Starting => "Asking the provider for a code…",
         State::Pending(_) if session.provider_reachable() => "Waiting for you to enter the code.",
         State::Pending(_) => "The provider cannot be reached at the moment. We keep trying; your code stays as it is.",
+        State::Verifying(_) => "You have signed in. The provider's answer is being checked.",
         State::Authorized { .. } => "You have signed in. Go back to your device.",
         State::Claimed { .. } => "You are signed in. You can close this page.",
         State::Denied { .. } => "The sign-in was declined.",

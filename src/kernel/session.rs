@@ -7,6 +7,7 @@
 //!     │                  │                    │
 //!     └─ fail, cancel    ├─ denied, expired,  ├─ expired (nobody claimed in time)
 //!                        │  failed, cancelled └─ cancelled
+//!                        └─ verifying, which readers see as pending, then authorized, failed or cancelled
 //! ```
 //!
 //! The last five states are settled: nothing leaves them. What the provider is asked is announced first
@@ -62,12 +63,29 @@ pub struct Opening {
 pub enum State {
     Starting,
     Pending(Pending),
-    Authorized { grant: Arc<Grant>, claim_by: Timestamp },
-    Claimed { at: Timestamp, held: Option<Held> },
-    Denied { at: Timestamp },
-    Expired { at: Timestamp },
-    Cancelled { at: Timestamp },
-    Failed { at: Timestamp, failure: Failure },
+    /// The tokens are here, but the keys to verify their ID token are not. To readers this is `pending`.
+    Verifying(Verifying),
+    Authorized {
+        grant: Arc<Grant>,
+        claim_by: Timestamp,
+    },
+    Claimed {
+        at: Timestamp,
+        held: Option<Held>,
+    },
+    Denied {
+        at: Timestamp,
+    },
+    Expired {
+        at: Timestamp,
+    },
+    Cancelled {
+        at: Timestamp,
+    },
+    Failed {
+        at: Timestamp,
+        failure: Failure,
+    },
 }
 
 /// A sign-in that waits for the person.
@@ -81,6 +99,14 @@ pub struct Pending {
     doubt: Doubt,
     failures: u8,
     gibberish: u8,
+}
+
+/// Tokens that are withheld until their ID token is verified; after `until` they are revoked.
+#[derive(Clone, Debug)]
+pub struct Verifying {
+    grant: Arc<Grant>,
+    next_at: Timestamp,
+    until: Timestamp,
 }
 
 /// Whether an earlier request may have spent the device code without our seeing the answer.
@@ -133,6 +159,8 @@ pub enum Errand {
     Begin,
     /// A device access token request (RFC 8628 §3.4).
     Poll(Arc<DeviceCode>),
+    /// To verify the ID token that came with these tokens.
+    Verify(Arc<Grant>),
     /// A token revocation request (RFC 7009 §2.1).
     Revoke(Arc<Grant>),
 }
@@ -143,6 +171,7 @@ impl Errand {
         match self {
             Self::Begin => "begin",
             Self::Poll(_) => "poll",
+            Self::Verify(_) => "verify",
             Self::Revoke(_) => "revoke",
         }
     }
@@ -216,6 +245,9 @@ pub const CLAIM_WINDOW: Duration = Duration::from_secs(60);
 /// For how long a revocation is tried.
 const REVOCATION_PERIOD: Duration = Duration::from_secs(3600);
 const REVOCATION_RETRY: Duration = Duration::from_secs(30);
+/// For how long the provider's keys are tried to be had before tokens count as untrusted.
+const VERIFICATION_PERIOD: Duration = Duration::from_secs(600);
+const VERIFICATION_RETRY: Duration = Duration::from_secs(5);
 /// An attempt that nobody has closed for this long lost its poller; far beyond the deadline of an exchange.
 const ABANDONED: Duration = Duration::from_secs(60);
 /// From here on readers are told that the provider cannot be reached.
@@ -270,7 +302,7 @@ impl Session {
     pub fn status(&self) -> Status {
         match self.state {
             State::Starting => Status::Starting,
-            State::Pending(_) => Status::Pending,
+            State::Pending(_) | State::Verifying(_) => Status::Pending,
             State::Authorized { .. } => Status::Authorized,
             State::Claimed { .. } => Status::Claimed,
             State::Denied { .. } => Status::Denied,
@@ -289,6 +321,7 @@ impl Session {
     pub fn next_poll_at(&self) -> Option<Timestamp> {
         match (&self.state, self.open_attempt) {
             (State::Pending(pending), None) => Some(pending.next_poll_at),
+            (State::Verifying(verifying), None) => Some(verifying.next_at),
             _ => None,
         }
     }
@@ -303,6 +336,7 @@ impl Session {
             (State::Starting, ..) => Some((self.opened_at, Due::Ask)),
             (State::Pending(pending), ..) if pending.is_hopeless() => Some((pending.expires_at, Due::Lapse)),
             (State::Pending(pending), ..) => Some((pending.next_poll_at, Due::Ask)),
+            (State::Verifying(verifying), ..) => Some((verifying.next_at, Due::Ask)),
             (State::Authorized { claim_by, .. }, ..) => Some((*claim_by, Due::Lapse)),
             (State::Claimed { held: Some(held), .. }, ..) => Some((held.until, Due::Lapse)),
             (State::Claimed { at, held: None }, ..)
@@ -331,13 +365,13 @@ impl Session {
             | State::Expired { at }
             | State::Cancelled { at }
             | State::Failed { at, .. } => now < at + terms.retention,
-            State::Starting | State::Pending(_) | State::Authorized { .. } => true,
+            State::Starting | State::Pending(_) | State::Verifying(_) | State::Authorized { .. } => true,
         }
     }
 
     /// Whether it counts against the limits: it waits for the provider, the person or the owner.
     pub fn is_live(&self) -> bool {
-        matches!(self.state, State::Starting | State::Pending(_) | State::Authorized { .. })
+        matches!(self.state, State::Starting | State::Pending(_) | State::Verifying(_) | State::Authorized { .. })
     }
 
     /// Whether `next` may take the place of `self` in the table.

@@ -100,6 +100,11 @@ impl Table {
         self.agenda.iter().filter_map(|(lane, entries)| entries.first().map(|(at, _)| (lane, *at)))
     }
 
+    /// The earliest deadline of this lane.
+    pub fn deadline(&self, lane: &Lane) -> Option<Timestamp> {
+        self.agenda.get(lane)?.first().map(|(at, _)| *at)
+    }
+
     /// Up to `most` sessions of `lane` that are due, earliest first. Each is looked at again 5 s later unless it changes.
     pub fn set_off(&mut self, lane: &Lane, now: Timestamp, most: usize) -> Vec<SessionId> {
         let Some(entries) = self.agenda.get_mut(lane) else { return Vec::new() };

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anteroom::clock::Clock;
 use anteroom::http::callers::Caller;
-use anteroom::http::client::{Network, Proxies};
+use anteroom::http::client::Proxies;
 use anteroom::http::limit::{Exhausted, Limiter, Rates};
+use anteroom::provider::egress::Network;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::request::Builder;

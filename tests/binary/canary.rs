@@ -103,7 +103,7 @@ impl Cage {
         self.send(self.request(Method::GET, &format!("/{STRAY}?secret={STRAY}"))).await;
         self.send(self.request(Method::DELETE, &format!("/sessions/{STRAY}?secret={STRAY}"))).await;
         self.send(
-            self.request(Method::GET, &format!("/sessions/{}?x={STRAY}", Uuid::new_v4())).header("x-request-id", format!("{STRAY} ")),
+            self.request(Method::GET, &format!("/sessions/{}?x={STRAY}", Uuid::new_v4())).header("x-request-id", format!("{STRAY}!")),
         )
         .await;
 
@@ -131,13 +131,15 @@ impl Cage {
             self.send(self.claim(&session)).await;
         }
         self.provider.always(Endpoint::Token, Some(pending));
-        self.provider.script(Endpoint::Token, detours);
-        let session = self.begin().await;
-        let before = self.provider.exchanges(Endpoint::Token).len();
-        within(self.provider.wait_for(|provider| provider.exchanges(Endpoint::Token).len() >= before + 4)).await;
-        self.send(self.claim(&session)).await;
-        self.send(self.request(Method::DELETE, &path(&session)).bearer_auth(STRAY)).await;
-        self.send(self.owned(Method::DELETE, &session, "")).await;
+        for detour in detours {
+            let before = self.provider.exchanges(Endpoint::Token).len();
+            self.provider.script(Endpoint::Token, [detour]);
+            let session = self.begin().await;
+            within(self.provider.wait_for(|provider| provider.exchanges(Endpoint::Token).len() > before)).await;
+            self.send(self.claim(&session)).await;
+            self.send(self.request(Method::DELETE, &path(&session)).bearer_auth(STRAY)).await;
+            self.send(self.owned(Method::DELETE, &session, "")).await;
+        }
     }
 
     async fn hand_over(&mut self) {

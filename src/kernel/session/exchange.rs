@@ -3,10 +3,12 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use super::{Attempt, Doubt, Errand, OpenAttempt, Pending, Refused, Session, State, Terms};
+use super::{
+    Attempt, Doubt, Errand, OpenAttempt, Pending, Refused, Session, State, Terms, VERIFICATION_PERIOD, VERIFICATION_RETRY, Verifying,
+};
 use crate::kernel::pace::{Jitter, Pace};
 use crate::kernel::time::Timestamp;
-use crate::kernel::verdict::{Began, Failure, Verdict};
+use crate::kernel::verdict::{Began, Failure, Grant, Verdict};
 
 /// How much earlier than announced a code may expire without being suspect.
 const EXPIRY_SLACK: Duration = Duration::from_secs(10);
@@ -18,11 +20,8 @@ impl Session {
     /// # Errors
     /// [`Refused::NotDue`] when there is nothing to ask yet or any more.
     pub fn attempt(mut self, now: Timestamp) -> Result<(Self, Option<(Attempt, Errand)>), Refused> {
-        if let Some(open) = self.open_attempt {
-            if open.answered {
-                return Err(Refused::NotDue);
-            }
-            return Ok((self.abandoned(now), None));
+        if self.open_attempt.is_some() {
+            return Ok((self.close_abandoned(now)?, None));
         }
         let errand = match (&self.state, &self.revocation) {
             (_, Some(revocation)) if revocation.next_at <= now => Errand::Revoke(Arc::clone(&revocation.grant)),
@@ -30,12 +29,24 @@ impl Session {
             (State::Pending(pending), None) if pending.next_poll_at <= now && !pending.is_hopeless() => {
                 Errand::Poll(Arc::clone(&pending.device_code))
             }
+            (State::Verifying(verifying), None) if verifying.next_at <= now => Errand::Verify(Arc::clone(&verifying.grant)),
             _ => return Err(Refused::NotDue),
         };
         self.attempts = self.attempts.wrapping_add(1);
         self.open_attempt = Some(OpenAttempt { since: now, answered: false });
         let attempt = Attempt(self.attempts);
         Ok((self, Some((attempt, errand))))
+    }
+
+    /// Closes the attempt that a dead poller left open, as ambiguous; the pace counts from `now`.
+    ///
+    /// # Errors
+    /// [`Refused::NotDue`] when none is open, or its answer is being reported.
+    pub fn close_abandoned(self, now: Timestamp) -> Result<Self, Refused> {
+        match self.open_attempt {
+            Some(open) if !open.answered => Ok(self.abandoned(now)),
+            _ => Err(Refused::NotDue),
+        }
     }
 
     /// An answer has arrived and is being reported: from here on the attempt does not count as abandoned, however long the
@@ -89,22 +100,27 @@ impl Session {
         next.fail(failure, now)
     }
 
-    /// A token response (RFC 8628 §3.5), received at `now`. A grant that comes after the session was settled is kept only to
-    /// be revoked.
+    /// A token response (RFC 8628 §3.5), received at `now`, or the verdict on tokens that were withheld. A grant that comes after
+    /// the session was settled is kept only to be revoked.
     ///
     /// # Errors
     /// [`Refused::Stale`] when the attempt is not the open one.
     pub fn report(self, attempt: Attempt, verdict: Verdict, now: Timestamp, jitter: Jitter, terms: &Terms) -> Result<Self, Refused> {
         let asked = self.open_attempt.map(|open| open.since);
         let next = self.close(attempt)?;
-        let State::Pending(pending) = next.state.clone() else {
-            return match verdict {
-                Verdict::Authorized(grant) if next.is_settled() => Ok(next.revoking(grant, now).durably()),
-                _ => Ok(next),
-            };
-        };
-        let was_last = asked >= Some(pending.expires_at);
-        Ok(next.judged(pending, verdict, was_last, now, jitter, terms))
+        match (next.state.clone(), verdict) {
+            (State::Pending(pending), verdict) => {
+                let was_last = asked >= Some(pending.expires_at);
+                Ok(next.judged(pending, verdict, was_last, now, jitter, terms))
+            }
+            (State::Verifying(verifying), verdict) => Ok(next.verified(verifying, verdict, now, terms)),
+            // While the tokens were being verified the session was settled, and they are being revoked already.
+            (_, Verdict::Authorized(_) | Verdict::Unverified(_) | Verdict::Untrusted(_)) if next.revocation.is_some() => Ok(next),
+            (_, Verdict::Authorized(grant) | Verdict::Unverified(grant) | Verdict::Untrusted(grant)) if next.is_settled() => {
+                Ok(next.revoking(grant, now).durably())
+            }
+            _ => Ok(next),
+        }
     }
 
     fn judged(self, mut pending: Pending, verdict: Verdict, was_last: bool, now: Timestamp, jitter: Jitter, terms: &Terms) -> Self {
@@ -112,6 +128,9 @@ impl Session {
         let expired = State::Expired { at: now };
         match verdict {
             Verdict::Authorized(grant) => self.become_visibly(State::Authorized { grant, claim_by: now + terms.claim_ttl }),
+            // Due at once: the tokens must be safe before anything else is waited for.
+            Verdict::Unverified(grant) => self.withholding(Verifying { grant, next_at: now, until: now + VERIFICATION_PERIOD }),
+            Verdict::Untrusted(grant) => self.distrusting(grant, now),
             Verdict::Denied => self.become_visibly(State::Denied { at: now }),
             Verdict::Expired if pending.doubt == Doubt::Sent && now + EXPIRY_SLACK < pending.expires_at => {
                 self.become_visibly(failed(Failure::GrantLost))
@@ -137,6 +156,32 @@ impl Session {
         }
     }
 
+    fn verified(self, verifying: Verifying, verdict: Verdict, now: Timestamp, terms: &Terms) -> Self {
+        match verdict {
+            Verdict::Authorized(grant) => self.become_visibly(State::Authorized { grant, claim_by: now + terms.claim_ttl }),
+            Verdict::Unverified(_) if now < verifying.until => self.verifying_later(verifying, now),
+            _ => self.distrusting(verifying.grant, now),
+        }
+    }
+
+    fn withholding(mut self, verifying: Verifying) -> Self {
+        let was_reachable = self.provider_reachable();
+        self.state = State::Verifying(verifying);
+        if !was_reachable {
+            self.revision = self.revision.saturating_add(1);
+        }
+        self.durably()
+    }
+
+    fn verifying_later(mut self, verifying: Verifying, now: Timestamp) -> Self {
+        self.state = State::Verifying(Verifying { next_at: now + VERIFICATION_RETRY, ..verifying });
+        self
+    }
+
+    fn distrusting(self, grant: Arc<Grant>, now: Timestamp) -> Self {
+        self.revoking(grant, now).become_visibly(State::Failed { at: now, failure: Failure::IdTokenInvalid })
+    }
+
     /// The answer to a revocation request: done, or to be tried again until its period is over.
     ///
     /// # Errors
@@ -158,7 +203,9 @@ impl Session {
     fn abandoned(mut self, now: Timestamp) -> Self {
         self.open_attempt = None;
         if let Some(revocation) = &self.revocation {
-            self.revocation = Some(revocation.tried(now));
+            self.revocation = (now < revocation.until).then(|| revocation.tried(now));
+        } else if let State::Verifying(verifying) = &mut self.state {
+            verifying.next_at = now + VERIFICATION_RETRY;
         } else if let State::Pending(pending) = &mut self.state {
             pending.doubt = Doubt::Sent;
             pending.next_poll_at = pending.no_later_than_last(pending.pace.next(now, 0, None, Jitter::default()), now);
