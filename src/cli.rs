@@ -30,7 +30,7 @@ pub enum Command {
     Login(Box<Login>),
     /// Check the configuration, and what each provider supports
     Check(ConfigFile),
-    /// Make keys
+    /// Make keys for callers, and look after those that seal secrets in the store
     #[command(subcommand)]
     Keys(Keys),
     /// Exit with 0 if the service is ready, else with 1
@@ -54,6 +54,8 @@ pub enum Keys {
         #[arg(value_parser = caller_name)]
         name: String,
     },
+    /// Add a new key to the key file; it seals from the next start on, the old ones still open
+    Rotate(ConfigFile),
 }
 
 #[cfg(feature = "demo")]

@@ -7,6 +7,7 @@
 
 mod create;
 mod quota;
+mod restore;
 mod shard;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::create::{Create, CreateError, Created, Idempotency};
 pub use self::quota::Quota;
+pub use self::restore::Restored;
 use self::shard::Shard;
 use crate::clock::Clock;
 use crate::kernel::pace::Jitter;
@@ -61,6 +63,8 @@ pub trait Observer: Send + Sync + 'static {
     fn opened(&self, session: &Session);
     /// A session is in another state than before.
     fn moved(&self, before: &Session, after: &Session);
+    /// A session has failed because its row in the store cannot be read.
+    fn lost(&self, session: &Session);
     /// A session has left the table.
     fn gone(&self, session: &Session);
 }
@@ -326,22 +330,35 @@ impl Sessions {
         }
     }
 
-    /// Whether a session of `lane` is due.
-    pub fn is_due(&self, lane: &Lane, now: Timestamp) -> bool {
-        self.shared.shards.iter().any(|shard| shard.lock().table.deadline(lane).is_some_and(|at| at <= now))
+    /// Whether a session of `lanes` is due.
+    pub fn is_due(&self, lanes: &[Lane], now: Timestamp) -> bool {
+        self.longest_due(lanes).is_some_and(|(at, ..)| at <= now)
     }
 
-    /// The session of `lane` that has been due for longest; see [`Table::set_off`](crate::kernel::table::Table::set_off).
-    pub fn set_off_next(&self, lane: &Lane, now: Timestamp) -> Option<SessionId> {
-        let deadlines = self.shared.shards.iter().filter_map(|shard| Some((shard.lock().table.deadline(lane)?, shard)));
-        let (_, shard) = deadlines.min_by_key(|(at, _)| *at)?;
+    /// The session of `lanes` that has been due for longest; see [`Table::set_off`](crate::kernel::table::Table::set_off).
+    pub fn set_off_next(&self, lanes: &[Lane], now: Timestamp) -> Option<SessionId> {
+        let (_, shard, lane) = self.longest_due(lanes)?;
         shard.lock().table.set_off(lane, now, 1).pop()
+    }
+
+    fn longest_due<'a>(&self, lanes: &'a [Lane]) -> Option<(Timestamp, &Shard, &'a Lane)> {
+        let first = |shard: &'_ Arc<Shard>, lane: &'a Lane| Some((shard.lock().table.deadline(lane)?, lane));
+        let in_shard = |shard| lanes.iter().filter_map(|lane| first(shard, lane)).min_by_key(|(at, _)| *at);
+        let firsts = self.shared.shards.iter().filter_map(|shard| in_shard(shard).map(|(at, lane)| (at, &**shard, lane)));
+        firsts.min_by_key(|(at, ..)| *at)
+    }
+
+    /// What is due in `lane` before `from` becomes due at some time in `over` from then on.
+    pub fn spread(&self, lane: &Lane, from: Timestamp, over: Duration) {
+        for shard in &self.shared.shards {
+            shard.lock().table.spread(lane, from, over);
+        }
     }
 
     /// Does what time alone demands of the sessions that are due, in tasks of their own and not too many at once.
     pub fn lapse_due(&self, now: Timestamp) {
         while let Ok(permit) = Arc::clone(&self.shared.lapsing).try_acquire_owned()
-            && let Some(id) = self.set_off_next(&Lane::Time, now)
+            && let Some(id) = self.set_off_next(&[Lane::Time], now)
         {
             let sessions = self.clone();
             self.shared.tasks.spawn(async move {
@@ -475,7 +492,7 @@ impl Sessions {
     }
 }
 
-fn random_jitter() -> Jitter {
+pub fn random_jitter() -> Jitter {
     let mut byte = [0];
     // Without randomness there is no jitter; nothing depends on it.
     let _ = getrandom::fill(&mut byte);

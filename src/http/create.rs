@@ -18,7 +18,8 @@ use super::problem::{Code, Problem};
 use super::view::SessionView;
 use super::{Api, in_time};
 use crate::kernel::session::Digest;
-use crate::provider::{Providers, Upstream};
+use crate::kernel::verdict::Failure;
+use crate::provider::Upstream;
 use crate::sessions::{Create, Created, Idempotency};
 
 #[derive(Deserialize)]
@@ -46,7 +47,7 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let caller = api.callers.identify(&headers)?;
     let request: Request = json_object(&headers, body, &MEMBERS).await?;
-    let create = prepare(request, &api.providers, caller.as_deref(), key)?;
+    let create = prepare(request, &api, caller.as_deref(), key)?;
     match (caller, client) {
         (Some(caller), _) => caller.admit()?,
         (None, Client(Some(address))) => api.limits.creates.admit(&address)?,
@@ -62,7 +63,8 @@ fn answer(Created { session, secret, repeated }: &Created) -> Response {
     (status, headers, Json(SessionView::new(session, Some(secret)))).into_response()
 }
 
-fn prepare(request: Request, providers: &Providers, caller: Option<&Caller>, key: Option<Digest>) -> Result<Create, Problem> {
+fn prepare(request: Request, api: &Api, caller: Option<&Caller>, key: Option<Digest>) -> Result<Create, Problem> {
+    let (providers, now) = (&api.providers, api.sessions.clock().now());
     let upstream = match &request.provider {
         Some(name) => providers.get(name.as_str()),
         None if providers.len() == 1 => providers.values().next(),
@@ -79,7 +81,10 @@ fn prepare(request: Request, providers: &Providers, caller: Option<&Caller>, key
     }
     let idempotency = key.map(|key| Idempotency { key, fingerprint: fingerprint(&upstream.name, &scope, label.as_deref()) });
     let caller = caller.map(|caller| Arc::clone(&caller.name));
-    Ok(Create { provider: Arc::clone(&upstream.name), scope, label, caller, idempotency })
+    let refusal = upstream.gate.paused_until(now).map(|until| Failure::ProviderRateLimited {
+        retry_after_secs: Some(until.since(now).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)),
+    });
+    Ok(Create { provider: Arc::clone(&upstream.name), scope, label, caller, idempotency, refusal })
 }
 
 /// The scope to ask for: what the caller names, each token once; else the provider's default, as far as the caller may.

@@ -16,6 +16,7 @@
 
 mod ending;
 mod exchange;
+pub mod record;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -115,6 +116,8 @@ enum Doubt {
     None,
     /// A request was sent and its answer never understood.
     Sent,
+    /// We were restarted: a request may have been under way.
+    Restart,
 }
 
 /// Tokens that the holder of one claim key may read again for a while.
@@ -181,9 +184,17 @@ impl Errand {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Due {
     /// The provider is to be asked: a poller runs.
-    Ask,
+    Ask(Urgency),
     /// Time alone decides: [`Session::lapse`].
     Lapse,
+}
+
+/// Whether a request waits while its provider wants to be left alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Urgency {
+    Ordinary,
+    /// Somebody waits for the code, or it is the last poll: later would be too late.
+    Urgent,
 }
 
 /// How long things are kept; from the configuration.
@@ -331,12 +342,12 @@ impl Session {
     pub fn due(&self, terms: &Terms) -> Option<(Timestamp, Due)> {
         let own = match (&self.state, self.open_attempt, &self.revocation) {
             (_, Some(open), _) if open.answered => None,
-            (_, Some(open), _) => Some((open.since + ABANDONED, Due::Ask)),
-            (_, None, Some(revocation)) => Some((revocation.next_at, Due::Ask)),
-            (State::Starting, ..) => Some((self.opened_at, Due::Ask)),
+            (_, Some(open), _) => Some((open.since + ABANDONED, Due::Ask(Urgency::Urgent))),
+            (_, None, Some(revocation)) => Some((revocation.next_at, Due::Ask(Urgency::Ordinary))),
+            (State::Starting, ..) => Some((self.opened_at, Due::Ask(Urgency::Urgent))),
             (State::Pending(pending), ..) if pending.is_hopeless() => Some((pending.expires_at, Due::Lapse)),
-            (State::Pending(pending), ..) => Some((pending.next_poll_at, Due::Ask)),
-            (State::Verifying(verifying), ..) => Some((verifying.next_at, Due::Ask)),
+            (State::Pending(pending), ..) => Some((pending.next_poll_at, Due::Ask(pending.urgency()))),
+            (State::Verifying(verifying), ..) => Some((verifying.next_at, Due::Ask(Urgency::Urgent))),
             (State::Authorized { claim_by, .. }, ..) => Some((*claim_by, Due::Lapse)),
             (State::Claimed { held: Some(held), .. }, ..) => Some((held.until, Due::Lapse)),
             (State::Claimed { at, held: None }, ..)

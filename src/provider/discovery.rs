@@ -173,7 +173,7 @@ impl Documents {
 }
 
 /// Reads one document. It counts only if it names exactly `issuer` (RFC 8414 §3.3).
-fn parse(answer: &Answer, issuer: &str, allow_http: bool) -> Result<Metadata, Problem> {
+pub fn parse(answer: &Answer, issuer: &str, allow_http: bool) -> Result<Metadata, Problem> {
     match answer.status {
         200 => {}
         429 => return Err(Problem::Throttled(answer.retry_after)),

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use reqwest::Url;
 use secrecy::SecretString;
 
+use super::dialect::Dialect;
 use super::egress::Network;
 use super::gate::Limits;
+use super::presets::Preset;
 use super::private_key::PrivateKey;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub name: Arc<str>,
     pub display_name: String,
+    pub preset: Option<&'static Preset>,
+    pub dialect: Dialect,
     /// Compared byte for byte with what discovery answers (RFC 8414 §3.3), so it is kept as written. One that many tenants share
     /// has `{tenantid}` in it, for which ID tokens have what they claim as `tid` (Entra ID).
     pub issuer: Option<String>,
@@ -41,13 +45,18 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether there is an address at which the provider tells what it is.
+    pub fn is_discoverable(&self) -> bool {
+        self.issuer.as_ref().is_some_and(|issuer| !issuer.contains(TENANT))
+    }
+
     /// Whether the client has something to prove itself with.
     pub fn is_confidential(&self) -> bool {
         self.client_secret.is_some() || self.private_key.is_some()
     }
 }
 
-/// Endpoints named in the configuration; each wins over discovery.
+/// Endpoints named in the configuration, or by its preset; each wins over discovery.
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     pub device_authorization: Option<Url>,

@@ -38,7 +38,7 @@ async fn the_hash_of_the_access_token_is_that_of_the_algorithm() {
         });
         // Another kind of key under the same name: only a client without keys can tell.
         let provider = client_of(&settings(fixture.idp.issuer(), &[]), &fixture.clock);
-        let verdict = provider.ask(&fixture.begin().await.device_code).await;
+        let verdict = provider.ask(super::sign_in(&fixture.begin().await.device_code)).await;
         assert_eq!(claims(settled(&provider, verdict).await)["sub"], "1", "{algorithm:?}");
     }
 }
@@ -87,7 +87,7 @@ async fn without_keys_a_token_is_passed_on_without_claims() {
     let keys = [("device_authorization_endpoint", device.as_str()), ("token_endpoint", token.as_str())];
     let provider = client_of(&settings(fixture.idp.issuer(), &keys), &fixture.clock);
     let began = provider.begin("openid").await.unwrap();
-    let verdict = provider.ask(&began.device_code).await;
+    let verdict = provider.ask(super::sign_in(&began.device_code)).await;
     let grant = authorized(settled(&provider, verdict).await);
     assert!(grant.claims.is_none() && grant.id_token.is_some());
 }
@@ -111,7 +111,7 @@ async fn one_issuer_may_speak_for_many_tenants() {
         let provider = client_of(&settings, &fixture.clock);
         let began = provider.begin("openid").await.unwrap();
         Forge::script(&fixture.idp, fixture.clock.now(), move |f| sign(&f.header(), &make(f)));
-        let verdict = provider.ask(&began.device_code).await;
+        let verdict = provider.ask(super::sign_in(&began.device_code)).await;
         let verdict = settled(&provider, verdict).await;
         assert_eq!(matches!(verdict, Verdict::Authorized(_)), good, "{}", verdict.name());
     }

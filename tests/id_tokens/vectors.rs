@@ -168,7 +168,7 @@ async fn no_bad_token_is_believed() {
         let provider = client_of(&settings, &fixture.clock);
         let began = provider.begin("openid").await.unwrap();
         Forge::script(&fixture.idp, fixture.clock.now(), make);
-        let first = provider.ask(&began.device_code).await;
+        let first = provider.ask(super::sign_in(&began.device_code)).await;
         let verdict = settled(&provider, first).await;
         assert!(matches!(verdict, Verdict::Untrusted(_)), "{what}: {}", verdict.name());
     }

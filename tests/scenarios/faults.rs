@@ -10,7 +10,7 @@ use anteroom::provider::exchange::Patience;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::rig::{Rig, Setup};
+use crate::rig::{Rig, Setup, within};
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -47,6 +47,8 @@ async fn a_sign_in_survives_every_fault_of_the_line_and_its_provider_counts_as_u
         let back_off = secs(5 * 2_u64.pow(failures)).min(secs(60));
         assert!(back_off <= wait && wait <= back_off * 11 / 10, "{fault:?}: {wait:?}");
         assert!(rig.clock.now() > before);
+        // Some ends the provider notices only when we have hung up; then its wait begins.
+        within(rig.provider.wait_for(|provider| provider.polls(&sign_in.user_code).iter().all(|poll| poll.answered_at.is_some()))).await;
     }
     rig.poll(&sign_in).await;
     assert!(rig.session(&sign_in).provider_reachable());

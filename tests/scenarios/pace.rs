@@ -6,7 +6,7 @@ use std::time::Duration;
 use anteroom::clock::Clock;
 use anteroom::demo::{Answer, Options, RateCheck, Window};
 use anteroom::kernel::session::Status;
-use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
+use anteroom::kernel::verdict::{Began, Failure, Grant, Verdict};
 use anteroom::provider::Provider;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -167,10 +167,10 @@ impl Provider for JitteryLine {
         self.inner.begin(scope)
     }
 
-    fn ask<'a>(&'a self, device_code: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
+    fn ask<'a>(&'a self, sign_in: anteroom::provider::SignIn<'a>) -> BoxFuture<'a, Verdict> {
         async move {
             self.travel().await;
-            let verdict = self.inner.ask(device_code).await;
+            let verdict = self.inner.ask(sign_in).await;
             self.travel().await;
             verdict
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anteroom::demo::{Answer, Crash, Endpoint, Outcome};
 use anteroom::kernel::session::{Errand, Refused, Status};
-use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
+use anteroom::kernel::verdict::{Began, Failure, Grant, Verdict};
 use anteroom::provider::Provider;
 use anteroom::provider::gate::Limits;
 use anteroom::sessions::{Answer as Report, CreateError};
@@ -149,7 +149,7 @@ async fn a_zombies_late_report_is_refused_and_changes_nothing() {
     let gate = &rig.app.providers[PROVIDER].gate;
     let mut place = None;
     eventually("the place is free", || {
-        place = gate.enter(rig.sessions.clock().now());
+        place = gate.enter(rig.sessions.clock().now(), anteroom::kernel::session::Urgency::Ordinary);
         place.is_some()
     })
     .await;
@@ -196,7 +196,7 @@ impl Provider for Panicking {
         panic!("on purpose, before there is a future")
     }
 
-    fn ask<'a>(&'a self, _: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
+    fn ask<'a>(&'a self, _: anteroom::provider::SignIn<'a>) -> BoxFuture<'a, Verdict> {
         panic!("on purpose")
     }
 

@@ -45,6 +45,7 @@ struct Unobserved;
 impl Observer for Unobserved {
     fn opened(&self, _: &Session) {}
     fn moved(&self, _: &Session, _: &Session) {}
+    fn lost(&self, _: &Session) {}
     fn gone(&self, _: &Session) {}
 }
 
@@ -160,9 +161,9 @@ impl Provider for Notary {
         ready(Ok(Began { device_code: device_code.into(), prompt: prompt.into(), interval: None })).boxed()
     }
 
-    fn ask<'a>(&'a self, device_code: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
+    fn ask<'a>(&'a self, sign_in: anteroom::provider::SignIn<'a>) -> BoxFuture<'a, Verdict> {
         let now = self.clock.now();
-        self.asked.lock().get_mut(device_code.code.expose_secret()).unwrap().push(now);
+        self.asked.lock().get_mut(sign_in.device_code.code.expose_secret()).unwrap().push(now);
         let grant = || Grant {
             access_token: "token".to_owned().into(),
             token_type: "Bearer".into(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anteroom::kernel::session::{Session, SessionId, Status};
 use anteroom::store::memory::MemoryStore;
-use anteroom::store::{Store, StoreError};
+use anteroom::store::{Loaded, Store, StoreError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -40,6 +40,10 @@ impl Store for Ledger {
 
     fn remove(&self, id: SessionId) -> BoxFuture<'_, Result<(), StoreError>> {
         self.store.remove(id)
+    }
+
+    fn load(&self, after: Option<SessionId>) -> BoxFuture<'_, Result<Vec<Loaded>, StoreError>> {
+        self.store.load(after)
     }
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
+use anteroom::kernel::verdict::{Began, Failure, Grant, Verdict};
 use anteroom::provider::Provider;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -99,8 +99,8 @@ impl Provider for Deadly {
         self.dice.sabotage(scope, LONGEST_STREAK_BEFORE_A_CODE, self.inner.begin(scope))
     }
 
-    fn ask<'a>(&'a self, device_code: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
-        self.dice.sabotage(device_code.code.expose_secret(), LONGEST_STREAK, self.inner.ask(device_code))
+    fn ask<'a>(&'a self, sign_in: anteroom::provider::SignIn<'a>) -> BoxFuture<'a, Verdict> {
+        self.dice.sabotage(sign_in.device_code.code.expose_secret(), LONGEST_STREAK, self.inner.ask(sign_in))
     }
 
     fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {

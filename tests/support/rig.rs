@@ -43,8 +43,10 @@ pub struct Setup<C = ManualClock> {
     pub max_sessions: usize,
     pub store: Arc<dyn Store>,
     /// Wraps the real client of the provider.
-    pub around: Box<dyn FnOnce(Arc<dyn Provider>) -> Arc<dyn Provider>>,
+    pub around: Box<Around>,
 }
+
+type Around = dyn FnOnce(Arc<dyn Provider>) -> Arc<dyn Provider>;
 
 /// A session that has its code.
 #[derive(Clone, Debug)]
@@ -113,7 +115,7 @@ impl<C: Clock + Clone> Rig<C> {
     pub async fn with(setup: Setup<C>) -> Self {
         let clock = setup.clock.clone();
         let (provider, parts) = setup.build().await;
-        let app = App::start(parts);
+        let app = App::start(parts).await.unwrap();
         Self { sessions: app.sessions.clone(), app, provider, clock }
     }
 
@@ -194,7 +196,14 @@ pub async fn begin(sessions: &Sessions, caller: Option<&str>) -> Result<SignIn, 
 }
 
 pub async fn begin_with_scope(sessions: &Sessions, caller: Option<&str>, scope: &str) -> Result<SignIn, CreateError> {
-    let create = Create { provider: PROVIDER.into(), scope: scope.into(), label: None, caller: caller.map(Into::into), idempotency: None };
+    let create = Create {
+        provider: PROVIDER.into(),
+        scope: scope.into(),
+        label: None,
+        caller: caller.map(Into::into),
+        idempotency: None,
+        refusal: None,
+    };
     let created = sessions.create(create).await?;
     let user_code = created.session.prompt().expect("a session that began has a code").user_code.to_string();
     Ok(SignIn { id: created.session.id(), user_code })

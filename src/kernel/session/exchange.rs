@@ -4,7 +4,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::{
-    Attempt, Doubt, Errand, OpenAttempt, Pending, Refused, Session, State, Terms, VERIFICATION_PERIOD, VERIFICATION_RETRY, Verifying,
+    Attempt, Doubt, Errand, OpenAttempt, Pending, Refused, Session, State, Terms, Urgency, VERIFICATION_PERIOD, VERIFICATION_RETRY,
+    Verifying,
 };
 use crate::kernel::pace::{Jitter, Pace};
 use crate::kernel::time::Timestamp;
@@ -132,11 +133,11 @@ impl Session {
             Verdict::Unverified(grant) => self.withholding(Verifying { grant, next_at: now, until: now + VERIFICATION_PERIOD }),
             Verdict::Untrusted(grant) => self.distrusting(grant, now),
             Verdict::Denied => self.become_visibly(State::Denied { at: now }),
-            Verdict::Expired if pending.doubt == Doubt::Sent && now + EXPIRY_SLACK < pending.expires_at => {
+            Verdict::Expired if pending.doubt != Doubt::None && now + EXPIRY_SLACK < pending.expires_at => {
                 self.become_visibly(failed(Failure::GrantLost))
             }
             Verdict::Expired => self.become_visibly(expired),
-            Verdict::DeadCode if pending.doubt == Doubt::Sent => self.become_visibly(failed(Failure::GrantLost)),
+            Verdict::DeadCode if pending.is_suspect(now) => self.become_visibly(failed(Failure::GrantLost)),
             Verdict::DeadCode if now >= pending.expires_at => self.become_visibly(expired),
             Verdict::DeadCode | Verdict::Rejected => self.become_visibly(failed(Failure::ProviderRejected)),
             Verdict::Redirected => self.become_visibly(failed(Failure::ProviderInvalidResponse)),
@@ -238,13 +239,27 @@ impl Pending {
     }
 
     /// The last poll comes at the expiry, or one gap after the last answer where that is later; no back-off delays it.
-    fn no_later_than_last(&self, wanted: Timestamp, answered: Timestamp) -> Timestamp {
+    pub(super) fn no_later_than_last(&self, wanted: Timestamp, answered: Timestamp) -> Timestamp {
         if wanted < self.expires_at { wanted } else { self.expires_at.max(answered + self.pace.gap()) }
+    }
+
+    /// Only the last poll cannot wait.
+    pub(super) fn urgency(&self) -> Urgency {
+        if self.next_poll_at < self.expires_at { Urgency::Ordinary } else { Urgency::Urgent }
     }
 
     /// The interval is so long that even the last poll would come after twice the code's lifetime: there is none.
     pub(super) fn is_hopeless(&self) -> bool {
         self.next_poll_at > self.expires_at + self.expires_at.since(self.began_at)
+    }
+
+    /// Whether a code that is dead at `now` was probably spent by a request whose answer we never saw.
+    fn is_suspect(&self, now: Timestamp) -> bool {
+        match self.doubt {
+            Doubt::None => false,
+            Doubt::Sent => true,
+            Doubt::Restart => now < self.expires_at,
+        }
     }
 
     /// The provider still knows the code, so no earlier request has spent it.
