@@ -188,7 +188,7 @@ async fn a_cancellation_that_races_the_tokens_has_one_outcome() {
 #[tokio::test]
 async fn a_store_that_hangs_is_not_waited_for_for_ever() {
     let service = Service::plain();
-    let (cancelled, claimed) = (service.pending().await, service.authorized().await);
+    let (claimed, cancelled) = (service.authorized().await, service.pending().await);
     service.store.hang();
     let answers = async { tokio::join!(service.delete(&cancelled), service.claim(&claimed, None), service.post("{}")) };
     let passing = async {

@@ -1,5 +1,6 @@
 //! Secrets that can be recognised, through everything that a sign-in can meet, and then a look at all that we wrote.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anteroom::clock::SystemClock;
@@ -36,6 +37,8 @@ struct Cage {
     issued: Vec<String>,
     #[expect(dead_code, reason = "is there as long as the service")]
     configuration: TempFile,
+    /// The path of the database, and the beginning of the names of all files about it.
+    database: PathBuf,
 }
 
 #[tokio::test]
@@ -57,6 +60,7 @@ async fn no_secret_is_ever_written_where_it_does_not_belong() {
     let known = [CLIENT_SECRET, &basic, CALLER_KEY, CLAIM_KEY, CREATE_KEY, STRAY, GOSSIP, DEVICE_CODE, USER_CODE, LABEL];
     let known = known.into_iter().chain(TOKENS).map(str::to_owned).chain(cage.issued.clone());
     let written = [("log", log), ("metrics", metrics), ("problems", cage.problems.join("\n"))];
+    cage.database_is_sealed();
     for canary in known {
         for (place, text) in &written {
             let hit = text.lines().find(|line| line.contains(&canary));
@@ -65,7 +69,34 @@ async fn no_secret_is_ever_written_where_it_does_not_belong() {
     }
 }
 
+/// Session secrets begin like this; ids are in the database as they are.
+const SESSION_SECRET: &str = "ars_";
+
+impl Drop for Cage {
+    fn drop(&mut self) {
+        for path in self.stored().into_iter().chain([self.database.with_extension("key")]) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 impl Cage {
+    /// The files of the store, but for the one with the keys: it is all secret.
+    fn stored(&self) -> Vec<PathBuf> {
+        let name = self.database.file_name().unwrap().to_str().unwrap();
+        let files = std::fs::read_dir(self.database.parent().unwrap()).unwrap().map(|file| file.unwrap().path());
+        files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(name)).collect()
+    }
+
+    fn database_is_sealed(&self) {
+        let stored = self.stored().iter().flat_map(|path| std::fs::read(path).unwrap()).collect::<Vec<u8>>();
+        assert!(stored.windows(6).any(|bytes| bytes == b"SQLite"), "nothing is stored");
+        let known = [CLIENT_SECRET, CALLER_KEY, CLAIM_KEY, CREATE_KEY, DEVICE_CODE, STRAY, GOSSIP, SESSION_SECRET];
+        for canary in known.iter().chain(&TOKENS) {
+            assert!(!stored.windows(canary.len()).any(|bytes| bytes == canary.as_bytes()), "{canary} is in the database");
+        }
+    }
+
     async fn open() -> Self {
         let clients = vec![Client::with_basic("tv", "TV", CLIENT_SECRET)];
         let options = Options { clients, interval: Some(1), ..Options::default() };
@@ -76,16 +107,18 @@ impl Cage {
         });
         provider.always(Endpoint::DeviceAuthorization, Some(Reply::Json(200, begun)));
         let key = Sha256::digest(CALLER_KEY).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        let database = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("canary-{}.db", Uuid::new_v4()));
         let configuration = TempFile::new(&format!(
             "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nclaim_ttl = \"2s\"\n\
-             [providers.acme]\nissuer = \"{}\"\nclient_id = \"tv\"\nclient_secret = \"{CLIENT_SECRET}\"\nscopes = [\"profile\"]\n\
+             [store]\nurl = \"sqlite://{}\"\n[providers.acme]\nissuer = \"{}\"\nclient_id = \"tv\"\nclient_secret = \"{CLIENT_SECRET}\"\nscopes = [\"profile\"]\n\
              [[callers]]\nname = \"tv\"\nkey_sha256 = \"{key}\"\n",
+            database.display(),
             provider.issuer(),
         ));
         let program = Program::start(&["serve", "--log", "trace", "--config", configuration.path()]);
         let metrics = program.stderr_after("metrics on ").await;
         let service = Service::of(program).await;
-        Self { provider, service, metrics, problems: Vec::new(), issued: Vec::new(), configuration }
+        Self { provider, service, metrics, problems: Vec::new(), issued: Vec::new(), configuration, database }
     }
 
     /// Requests that are wrong in some way.
@@ -146,7 +179,9 @@ impl Cage {
         self.provider.always(Endpoint::Token, Some(tokens()));
         let session = self.begin().await;
         assert_eq!(self.settled(&session).await["status"], "authorized");
+        self.database_is_sealed();
         let claimed = self.send(self.claim(&session)).await;
+        self.database_is_sealed();
         assert!(TOKENS[..2].iter().all(|token| claimed.contains(token)), "{claimed}");
         assert_eq!(self.send(self.claim(&session)).await, claimed);
         self.send(self.owned(Method::POST, &session, "/claim").header("idempotency-key", STRAY)).await;
