@@ -35,7 +35,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::{DefaultOnFailure, TraceLayer};
-use tracing::{Level, Span, debug_span};
+use tracing::{Level, Span, error_span};
 
 use self::callers::Callers;
 use self::conditional::{PREFER, PREFERENCE_APPLIED};
@@ -105,7 +105,8 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
 fn span(request: &Request) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     let request_id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
-    debug_span!("request", method = %request.method(), route, request_id)
+    // Of the highest level, so that a line has its request's id whatever else is logged.
+    error_span!("request", method = %request.method(), route, request_id)
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -759,8 +759,15 @@ fn a_preset_is_completed_by_its_parameters() {
 }
 
 #[test]
-fn every_preset_is_known_to_these_tests() {
-    assert_eq!(presets::PRESETS.len(), 20);
+fn the_readme_names_every_preset_and_every_parameter() {
+    let readme = include_str!("../README.md");
+    for preset in presets::PRESETS {
+        let row = readme.lines().find(|line| line.starts_with("| `") && line.contains(&format!("`{}`", preset.name)));
+        let row = row.unwrap_or_else(|| panic!("{}", preset.name));
+        for parameter in preset.parameters {
+            assert!(row.contains(&format!("`{}`", parameter.key)), "{} {}", preset.name, parameter.key);
+        }
+    }
 }
 
 #[test]

@@ -38,6 +38,7 @@ use crate::sessions::Quota;
 use crate::shutdown::Shutdown;
 use crate::store::memory::MemoryStore;
 use crate::store::{OpenError, Store, StoreError, postgres, sqlite};
+use crate::telemetry::lines_dropped;
 
 /// A service that is bound to its address and not yet serving.
 pub struct Service {
@@ -227,9 +228,19 @@ fn counting(metrics: Arc<Metrics>) -> impl Fn(Request, Next) -> BoxFuture<'stati
 
 /// The admin listener's one route.
 fn metrics(app: &App) -> Router {
-    let (metrics, sessions) = (Arc::clone(&app.metrics), app.sessions.clone());
+    let (metrics, store) = (Arc::clone(&app.metrics), Arc::clone(&app.store));
+    let (sessions, providers) = (app.sessions.clone(), Arc::clone(&app.providers));
     let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    Router::new().route("/metrics", get(async move || (content_type, metrics.render(&sessions.census()))))
+    let render = async move || {
+        metrics.streams(sessions.watchers());
+        metrics.queued(store.queue());
+        metrics.log_lines_dropped(lines_dropped());
+        for upstream in providers.values() {
+            metrics.reachable(&upstream.name, upstream.gate.is_reachable());
+        }
+        (content_type, metrics.render(&sessions.census()))
+    };
+    Router::new().route("/metrics", get(render))
 }
 
 fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts: bool) -> Api {

@@ -209,8 +209,9 @@ async fn the_providers_refusal_is_a_problem_and_leaves_no_session() {
         (Failure::ProviderRejected, 502, "provider_rejected", None),
         (Failure::ProviderInvalidResponse, 502, "provider_invalid_response", None),
         (Failure::ProviderUnreachable, 503, "provider_unreachable", None),
-        (Failure::ProviderRateLimited { retry_after_secs: Some(7) }, 503, "provider_rate_limited", Some("7")),
         (Failure::ProviderTimeout, 504, "provider_timeout", None),
+        // The last one: for these 7 s the provider is not asked again.
+        (Failure::ProviderRateLimited { retry_after_secs: Some(7) }, 503, "provider_rate_limited", Some("7")),
     ] {
         service.provider.begins(Beginning::Fail(failure));
         let answer = service.post("{}").await;

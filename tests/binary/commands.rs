@@ -60,7 +60,7 @@ async fn check_shows_what_a_provider_supports() {
     assert_eq!((exit_code(&output), stderr(&output)), (0, vec![]));
     let text = stdout(&output);
     let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!(row, ["acme", "ok", "none", "yes", "yes", &provider.url("/device/code"), &provider.url("/token")]);
+    assert_eq!(row, ["acme", "ok", "none", "yes", "yes", "yes", &provider.url("/device/code"), &provider.url("/token")]);
     assert_eq!(text.lines().last(), Some("people can sign in"));
 }
 

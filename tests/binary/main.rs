@@ -5,10 +5,13 @@ mod canary;
 mod commands;
 mod crowd;
 mod demo;
+mod log;
 mod readme;
 #[path = "../support/service.rs"]
 mod service;
 mod stopping;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::process::Output;
 

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
 use std::future::Future;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -150,7 +150,7 @@ impl Program {
 
     /// With these variables of ours.
     pub fn start_in(environment: &[(&str, &str)], arguments: &[&str]) -> Self {
-        Self::spawn(command(environment, arguments))
+        Self::start_read(command(environment, arguments), |_| false)
     }
 
     /// May have so many files open, connections among them.
@@ -159,16 +159,28 @@ impl Program {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).arg(plain.get_program()).args(plain.get_args());
         command.current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
-        Self::spawn(command)
+        Self::start_read(command, |_| false)
     }
 
-    fn spawn(mut command: Command) -> Self {
+    /// After a line with `mark` in it nobody reads on, and the pipe fills up.
+    pub fn start_read_until(mark: &'static str, arguments: &[&str]) -> Self {
+        Self::start_read(command(&[], arguments), move |line| line.contains(mark))
+    }
+
+    fn start_read(mut command: Command, is_last: impl Fn(&str) -> bool + Send + 'static) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, receiver) = watch::channel(Vec::new());
         std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
+            for line in stderr.by_ref().lines().map_while(Result::ok) {
+                let is_last = is_last(&line);
                 sender.send_modify(|lines| lines.push(line));
+                if is_last {
+                    // Holds the pipe open for as long as somebody looks at what was read.
+                    while sender.receiver_count() > 0 {
+                        std::thread::park_timeout(Duration::from_millis(50));
+                    }
+                }
             }
         });
         Self { child, stderr: receiver }
