@@ -5,10 +5,12 @@
 //! only watches ([`extract::Id`]).
 
 pub mod callers;
+pub mod client;
 mod conditional;
 mod create;
 mod extract;
 pub mod health;
+pub mod limit;
 mod page;
 pub mod problem;
 mod providers;
@@ -18,10 +20,12 @@ mod view;
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::{from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::future::BoxFuture;
@@ -36,6 +40,7 @@ use tracing::{Level, Span, error_span};
 use self::callers::Callers;
 use self::conditional::{PREFER, PREFERENCE_APPLIED};
 use self::health::Health;
+use self::limit::{Limits, limited};
 use self::problem::{Code, Problem};
 use crate::kernel::session::SessionId;
 use crate::provider::Providers;
@@ -48,6 +53,7 @@ pub struct Api {
     pub sessions: Sessions,
     pub providers: Arc<Providers>,
     pub callers: Callers,
+    pub limits: Limits,
     pub health: Arc<dyn Fn() -> BoxFuture<'static, Health> + Send + Sync>,
     /// How often the pollers of a session were restarted, where the page is to show it.
     pub restarts: Option<Arc<dyn Fn(SessionId) -> u32 + Send + Sync>>,
@@ -58,6 +64,7 @@ pub struct Api {
 }
 
 pub fn router(api: Api) -> Router {
+    let api = Arc::new(api);
     let cors = (!api.allowed_origins.is_empty()).then(|| cors(&api.allowed_origins));
     let session = Router::new()
         .route("/sessions/{id}", get(sessions::read).delete(sessions::cancel))
@@ -75,14 +82,15 @@ pub fn router(api: Api) -> Router {
             None => session,
         })
         .fallback(async || Problem::from(Code::NotFound))
-        .with_state(Arc::new(api))
+        .with_state(Arc::clone(&api))
+        .layer(from_fn_with_state(api, limited))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         .layer(SetResponseHeaderLayer::if_not_present(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")))
-        .layer(axum::middleware::map_request(only_sane_request_ids))
+        .layer(map_request(only_sane_request_ids))
 }
 
 async fn openapi() -> Response {
@@ -121,6 +129,16 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
         .allow_headers([PREFER, header::IF_NONE_MATCH, header::ACCEPT, header::CONTENT_TYPE])
         .expose_headers([header::ETAG, header::RETRY_AFTER, header::LOCATION, PREFERENCE_APPLIED])
         .vary([])
+}
+
+/// Waits for a change as long as a client can be expected to. It goes on without us, and may yet happen.
+async fn in_time<T, E: Into<Problem>>(api: &Api, patience: Duration, change: impl Future<Output = Result<T, E>>) -> Result<T, Problem> {
+    let clock = api.sessions.clock();
+    tokio::select! {
+        biased;
+        changed = change => changed.map_err(Into::into),
+        () = clock.sleep_until(clock.now() + patience) => Err(Code::StoreUnavailable.into()),
+    }
 }
 
 impl Api {

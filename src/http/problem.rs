@@ -4,10 +4,11 @@
 //! the same code are the same bytes, except that `invalid_request` may name one of our members or headers.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::limit::Exhausted;
 use crate::kernel::session::Refused;
 use crate::kernel::verdict::Failure;
 use crate::sessions::{ChangeError, CreateError};
@@ -30,6 +31,7 @@ pub enum Code {
     UnsupportedMediaType,
     IdempotencyMismatch,
     TooManySessions,
+    RateLimited,
     InternalError,
     ProviderRejected,
     ProviderInvalidResponse,
@@ -45,12 +47,17 @@ pub struct Problem {
     detail: Option<&'static str>,
     /// Seconds.
     retry_after: Option<u64>,
+    exhausted: Option<Exhausted>,
 }
+
+/// Which limit it was, and how much of it is left (draft-ietf-httpapi-ratelimit-headers).
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 struct Entry(StatusCode, &'static str, &'static str, &'static str);
 
 impl Code {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::InvalidRequest,
         Self::Unauthorized,
         Self::ProviderNotAllowed,
@@ -66,6 +73,7 @@ impl Code {
         Self::UnsupportedMediaType,
         Self::IdempotencyMismatch,
         Self::TooManySessions,
+        Self::RateLimited,
         Self::InternalError,
         Self::ProviderRejected,
         Self::ProviderInvalidResponse,
@@ -117,6 +125,8 @@ impl Code {
                 "Idempotency mismatch", "This Idempotency-Key was used with another request body."),
             Self::TooManySessions => Entry(S::TOO_MANY_REQUESTS, "too_many_sessions",
                 "Too many sessions", "Too many sign-ins are waiting; try again later."),
+            Self::RateLimited => Entry(S::TOO_MANY_REQUESTS, "rate_limited",
+                "Rate limited", "Too many requests in too short a time; Retry-After says when to come back."),
             Self::InternalError => Entry(S::INTERNAL_SERVER_ERROR, "internal_error",
                 "Internal error", "Something went wrong on our side; the log has more."),
             Self::ProviderRejected => Entry(S::BAD_GATEWAY, "provider_rejected",
@@ -138,6 +148,7 @@ impl Code {
     fn default_retry_after(self) -> Option<u64> {
         match self {
             Self::TooManySessions => Some(10),
+            Self::RateLimited => Some(1),
             Self::ProviderRateLimited => Some(30),
             Self::StoreUnavailable => Some(1),
             _ => None,
@@ -158,7 +169,13 @@ impl Problem {
 
 impl From<Code> for Problem {
     fn from(code: Code) -> Self {
-        Self { code, detail: None, retry_after: code.default_retry_after() }
+        Self { code, detail: None, retry_after: code.default_retry_after(), exhausted: None }
+    }
+}
+
+impl From<Exhausted> for Problem {
+    fn from(exhausted: Exhausted) -> Self {
+        Self { retry_after: Some(exhausted.wait), exhausted: Some(exhausted), ..Self::from(Code::RateLimited) }
     }
 }
 
@@ -226,6 +243,11 @@ impl IntoResponse for Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(Exhausted { policy, per_minute, wait }) = self.exhausted {
+            let values =
+                [(RATE_LIMIT_POLICY, format!("\"{policy}\";q={per_minute};w=60")), (RATE_LIMIT, format!("\"{policy}\";r=0;t={wait}"))];
+            headers.extend(values.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))));
         }
         if self.code == Code::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

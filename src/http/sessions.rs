@@ -13,8 +13,11 @@ use super::conditional::{Format, Known, PREFERENCE_APPLIED, Reading};
 use super::extract::{Id, Key, Owned};
 use super::problem::{Code, Problem};
 use super::view::{GrantView, SessionView};
-use super::{Api, page};
+use super::{Api, in_time, page};
 use crate::kernel::session::{Session, Status};
+
+/// For the store to make a change durable.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers at once, unless a wait is asked for and the client knows the session as it is.
 pub async fn read(State(api): State<Arc<Api>>, Id(id): Id, reading: Result<Reading, Infallible>) -> Result<Response, Problem> {
@@ -37,12 +40,12 @@ pub async fn read(State(api): State<Arc<Api>>, Id(id): Id, reading: Result<Readi
 }
 
 pub async fn claim(State(api): State<Arc<Api>>, Owned(id): Owned, Key(key): Key) -> Result<Response, Problem> {
-    let grant = api.sessions.claim(id, key).await?;
+    let grant = in_time(&api, PATIENCE, api.sessions.claim(id, key)).await?;
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(GrantView::new(&grant))).into_response())
 }
 
 pub async fn cancel(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<StatusCode, Problem> {
-    api.sessions.cancel(id).await?;
+    in_time(&api, PATIENCE, api.sessions.cancel(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

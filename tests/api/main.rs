@@ -1,6 +1,7 @@
 //! The public API as its users see it. Every answer of every test here is held against `openapi.yaml`.
 
 mod agreement;
+mod capabilities;
 mod claim;
 #[path = "../support/clock.rs"]
 mod clock;
@@ -9,6 +10,8 @@ mod connections;
 mod contract;
 mod create;
 mod edges;
+mod faults;
+mod limits;
 mod page;
 mod read;
 mod service;

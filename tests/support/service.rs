@@ -153,6 +153,15 @@ impl Program {
         Self::start_read(command(environment, arguments), |_| false)
     }
 
+    /// May have so many files open, connections among them.
+    pub fn start_with_files(files: u32, arguments: &[&str]) -> Self {
+        let plain = command(&[], arguments);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).arg(plain.get_program()).args(plain.get_args());
+        command.current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
+        Self::start_read(command, |_| false)
+    }
+
     /// After a line with `mark` in it nobody reads on, and the pipe fills up.
     pub fn start_read_until(mark: &'static str, arguments: &[&str]) -> Self {
         Self::start_read(command(&[], arguments), move |line| line.contains(mark))
