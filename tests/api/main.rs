@@ -1,0 +1,12 @@
+//! The public API as its users see it. Every answer of every test here is held against `openapi.yaml`.
+
+mod agreement;
+mod claim;
+mod connections;
+#[path = "../support/contract.rs"]
+mod contract;
+mod create;
+mod edges;
+mod page;
+mod read;
+mod service;

@@ -1,0 +1,435 @@
+//! A whole service without sockets: real sessions, pollers, watchdog and router; a provider that does as it is told, a clock
+//! that is advanced by hand and a store that can be broken.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anteroom::app::{App, Parts};
+use anteroom::clock::Clock;
+use anteroom::http::callers::{Caller, Callers};
+use anteroom::http::health::Health;
+use anteroom::http::{Api, router};
+use anteroom::kernel::session::{Session, SessionId, Terms};
+use anteroom::kernel::time::Timestamp;
+use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
+use anteroom::provider::Provider;
+use anteroom::provider::gate::Limits;
+use anteroom::provider::settings::{ClientAuth, Settings};
+use anteroom::sessions::Quota;
+use anteroom::store::memory::MemoryStore;
+use anteroom::store::{Store, StoreError};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use parking_lot::Mutex;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::contract::Contract;
+
+pub struct Service {
+    pub app: App,
+    pub router: Router,
+    pub clock: Arc<HandClock>,
+    pub provider: Arc<Obedient>,
+    pub store: Arc<Brittle>,
+    pub stopping: CancellationToken,
+}
+
+/// How a service differs from the plain one.
+pub struct Setup {
+    pub providers: &'static [&'static str],
+    pub callers: Vec<Caller>,
+    pub max_sessions: usize,
+    pub restarts: Option<Arc<dyn Fn(SessionId) -> u32 + Send + Sync>>,
+    pub allowed_origins: Vec<HeaderValue>,
+}
+
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+/// A session that was just created.
+#[derive(Clone, Debug)]
+pub struct Ours {
+    pub id: String,
+    pub secret: String,
+}
+
+pub const PATIENCE: Duration = Duration::from_secs(25);
+pub const CALLER_KEY: &str = "a-caller-key";
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { providers: &["acme"], callers: Vec::new(), max_sessions: 1000, restarts: None, allowed_origins: Vec::new() }
+    }
+}
+
+pub fn caller(providers: Option<&[&str]>) -> Caller {
+    Caller {
+        name: "tv".into(),
+        key_sha256: Sha256::digest(CALLER_KEY).into(),
+        providers: providers.map(|names| names.iter().map(|name| Arc::from(*name)).collect()),
+    }
+}
+
+impl Service {
+    pub fn plain() -> Self {
+        Self::start(Setup::default())
+    }
+
+    pub fn start(setup: Setup) -> Self {
+        let clock = Arc::new(HandClock::default());
+        let store = Arc::new(Brittle::default());
+        let provider = Arc::new(Obedient::new(Arc::clone(&clock)));
+        let providers = setup.providers.iter().map(|name| (settings(name), Arc::clone(&provider) as Arc<dyn Provider>)).collect();
+        let app = App::start(Parts {
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            terms: Terms { claim_ttl: Duration::from_secs(300), retention: Duration::from_secs(600) },
+            quota: Quota::new(setup.max_sessions, []),
+            providers,
+        });
+        let health = app.health();
+        let stopping = CancellationToken::new();
+        let router = router(Api {
+            sessions: app.sessions.clone(),
+            providers: Arc::clone(&app.providers),
+            callers: Callers::new(setup.callers),
+            health: Arc::new(move || {
+                let health = health.clone();
+                async move { Health { store: health.store_is_ready().await, watchdog: health.watchdog_is_ready() } }.boxed()
+            }),
+            restarts: setup.restarts,
+            allowed_origins: setup.allowed_origins,
+            stopping: stopping.clone(),
+        });
+        Self { app, router, clock, provider, store, stopping }
+    }
+
+    /// Sends a request and holds the answer against the contract.
+    pub fn send(&self, request: Request<Body>) -> impl Future<Output = Answer> + Send + use<> {
+        let router = self.router.clone();
+        async move {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            let answered = tokio::time::timeout(PATIENCE, async {
+                let (parts, body) = router.oneshot(request).await.expect("a router always answers").into_parts();
+                (parts, axum::body::to_bytes(body, usize::MAX).await.expect("a whole body").to_vec())
+            });
+            let (parts, body) = answered.await.unwrap_or_else(|_| panic!("no answer to {method} {path}"));
+            Contract::get().check(&method, &path, parts.status, &parts.headers, &body);
+            Answer { status: parts.status, headers: parts.headers, body }
+        }
+    }
+
+    pub async fn post(&self, body: &str) -> Answer {
+        self.send(json("/sessions", body)).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.get_with(path, &[]).await
+    }
+
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = headers.iter().fold(request(Method::GET, path), |request, (name, value)| request.header(*name, *value));
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn claim(&self, session: &Ours, key: Option<&str>) -> Answer {
+        self.send(claim(session, key)).await
+    }
+
+    pub async fn delete(&self, session: &Ours) -> Answer {
+        self.send(owned(Method::DELETE, &session.path(), session).body(Body::empty()).unwrap()).await
+    }
+
+    /// A new session, pending, at revision 2.
+    pub async fn pending(&self) -> Ours {
+        let answer = self.post("{}").await;
+        assert_eq!(answer.status, 201);
+        let session = answer.json();
+        assert_eq!((&session["status"], &session["revision"]), (&Value::from("pending"), &Value::from(2)));
+        Ours { id: session["id"].as_str().unwrap().to_owned(), secret: session["secret"].as_str().unwrap().to_owned() }
+    }
+
+    /// A new session that has moved on because of `verdict`, to revision 3.
+    pub async fn polled(&self, verdict: Verdict) -> Ours {
+        let session = self.pending().await;
+        self.provider.says(verdict);
+        self.clock.advance(Duration::from_secs(7));
+        let answer = self.get_with(&session.path(), &[("if-none-match", "\"2\""), ("prefer", "wait=60")]).await;
+        assert_eq!(answer.json()["revision"], 3);
+        session
+    }
+
+    pub async fn authorized(&self) -> Ours {
+        self.polled(Verdict::Authorized(grant())).await
+    }
+
+    /// Lets time go by, in small steps, until `done`.
+    pub async fn advance_until(&self, mut done: impl FnMut() -> bool) {
+        let advancing = async {
+            while !done() {
+                self.clock.advance(Duration::from_millis(100));
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, advancing).await.expect("it happens in time");
+    }
+}
+
+impl Ours {
+    pub fn path(&self) -> String {
+        format!("/sessions/{}", self.id)
+    }
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("UTF-8")
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    #[track_caller]
+    pub fn is_problem(&self, status: u16, code: &str) {
+        assert_eq!((self.status.as_u16(), self.json()["code"].as_str()), (status, Some(code)));
+    }
+}
+
+pub fn request(method: Method, path: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(path)
+}
+
+pub fn json(path: &str, body: &str) -> Request<Body> {
+    request(Method::POST, path).header("content-type", "application/json").body(body.to_owned().into()).unwrap()
+}
+
+pub fn owned(method: Method, path: &str, session: &Ours) -> axum::http::request::Builder {
+    request(method, path).header("authorization", format!("Bearer {}", session.secret))
+}
+
+pub fn claim(session: &Ours, key: Option<&str>) -> Request<Body> {
+    let request = owned(Method::POST, &format!("{}/claim", session.path()), session);
+    let request = key.into_iter().fold(request, |request, key| request.header("idempotency-key", key));
+    request.body(Body::empty()).unwrap()
+}
+
+pub fn grant() -> Arc<Grant> {
+    Arc::new(Grant {
+        access_token: "an-access-token".into(),
+        token_type: "Bearer".into(),
+        expires_at: Some(Timestamp::from_millis(4_102_444_800_000)),
+        refresh_token: None,
+        id_token: Some("an.id.token".into()),
+        scope: Some("openid".into()),
+        claims: Some(r#"{"sub":"248289","n":1.0}"#.into()),
+    })
+}
+
+fn settings(name: &str) -> Settings {
+    let scopes = |list: &[&str]| list.iter().map(|scope| (*scope).to_owned()).collect();
+    Settings {
+        name: name.into(),
+        display_name: format!("The <{name}> ID"),
+        issuer: None,
+        endpoints: Default::default(),
+        client_id: "tv-app".into(),
+        client_secret: None,
+        client_auth: ClientAuth::None,
+        scopes: scopes(&["openid"]),
+        allowed_scopes: scopes(&["openid", "profile"]),
+        audience: None,
+        resource: Vec::new(),
+        pkce: false,
+        allow_http: false,
+        proxy: None,
+        limits: Limits { max_in_flight: 8, max_per_second: None },
+        allow_anonymous: false,
+    }
+}
+
+// === clock ===
+
+pub struct HandClock(watch::Sender<Timestamp>);
+
+impl Default for HandClock {
+    fn default() -> Self {
+        Self(watch::Sender::new(Timestamp::from_millis(1_790_000_000_000)))
+    }
+}
+
+impl HandClock {
+    pub fn advance(&self, time: Duration) {
+        self.0.send_modify(|now| *now = *now + time);
+    }
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        *self.0.borrow()
+    }
+
+    fn sleep_until(&self, deadline: Timestamp) -> BoxFuture<'static, ()> {
+        let mut now = self.0.subscribe();
+        async move {
+            // An error means that the clock is gone, and with it the test.
+            let _ = now.wait_for(|now| *now >= deadline).await;
+        }
+        .boxed()
+    }
+}
+
+// === provider ===
+
+/// What the provider does when it is asked for a code.
+#[derive(Clone, Debug)]
+pub enum Beginning {
+    Fail(Failure),
+    Hang,
+    /// A code, shown like this.
+    Prompt {
+        user_code: &'static str,
+        uri: &'static str,
+        complete: Option<&'static str>,
+    },
+}
+
+pub struct Obedient {
+    clock: Arc<HandClock>,
+    beginning: Mutex<Beginning>,
+    verdicts: Mutex<VecDeque<Verdict>>,
+    scopes: Mutex<Vec<String>>,
+    begun: watch::Sender<usize>,
+}
+
+impl Obedient {
+    fn new(clock: Arc<HandClock>) -> Self {
+        let plain = Beginning::Prompt { user_code: "WDJB-MJHT", uri: "https://id.acme.test/device", complete: None };
+        let (verdicts, scopes) = Default::default();
+        Self { clock, beginning: Mutex::new(plain), verdicts, scopes, begun: watch::Sender::new(0) }
+    }
+
+    pub fn begins(&self, beginning: Beginning) {
+        *self.beginning.lock() = beginning;
+    }
+
+    /// The answer to the next poll; after that `authorization_pending` again.
+    pub fn says(&self, verdict: Verdict) {
+        self.verdicts.lock().push_back(verdict);
+    }
+
+    /// How often it was asked for a code.
+    pub fn begun(&self) -> usize {
+        *self.begun.borrow()
+    }
+
+    pub async fn was_asked(&self) {
+        let mut begun = self.begun.subscribe();
+        let asked = begun.wait_for(|begun| *begun > 0);
+        tokio::time::timeout(PATIENCE, asked).await.expect("the provider is asked").expect("the provider lives");
+    }
+
+    /// The scope of every request for a code.
+    pub fn scopes(&self) -> Vec<String> {
+        self.scopes.lock().clone()
+    }
+
+    fn began(&self, user_code: &str, uri: &str, complete: Option<&str>) -> Began {
+        Began {
+            device_code: Arc::new(DeviceCode {
+                code: "a-device-code".into(),
+                code_verifier: None,
+                token_endpoint: "https://id.acme.test/token".into(),
+            }),
+            prompt: Arc::new(Prompt {
+                user_code: user_code.into(),
+                verification_uri: uri.into(),
+                verification_uri_complete: complete.map(Into::into),
+                expires_at: self.clock.now() + Duration::from_secs(900),
+            }),
+            interval: None,
+        }
+    }
+}
+
+impl Provider for Obedient {
+    fn begin<'a>(&'a self, scope: &'a str) -> BoxFuture<'a, Result<Began, Failure>> {
+        self.scopes.lock().push(scope.to_owned());
+        self.begun.send_modify(|begun| *begun += 1);
+        let beginning = self.beginning.lock().clone();
+        async move {
+            match beginning {
+                Beginning::Prompt { user_code, uri, complete } => Ok(self.began(user_code, uri, complete)),
+                Beginning::Fail(failure) => Err(failure),
+                Beginning::Hang => futures_util::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+
+    fn ask<'a>(&'a self, _: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
+        ready(self.verdicts.lock().pop_front().unwrap_or(Verdict::Pending)).boxed()
+    }
+
+    fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, bool> {
+        ready(true).boxed()
+    }
+}
+
+// === store ===
+
+#[derive(Default)]
+pub struct Brittle {
+    rows: MemoryStore,
+    broken: AtomicBool,
+    buggy: AtomicBool,
+}
+
+impl Brittle {
+    pub fn fail(&self) {
+        self.broken.store(true, Ordering::SeqCst);
+    }
+
+    pub fn panic(&self) {
+        self.buggy.store(true, Ordering::SeqCst);
+    }
+
+    fn works(&self) -> bool {
+        assert!(!self.buggy.load(Ordering::SeqCst), "the store was told to panic");
+        !self.broken.load(Ordering::SeqCst)
+    }
+}
+
+impl Store for Brittle {
+    fn save(&self, expected: u64, next: Arc<Session>) -> BoxFuture<'_, Result<(), StoreError>> {
+        if self.works() { self.rows.save(expected, next) } else { ready(Err(StoreError::Unavailable)).boxed() }
+    }
+
+    fn version(&self, id: SessionId) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
+        if self.works() { self.rows.version(id) } else { ready(Err(StoreError::Unavailable)).boxed() }
+    }
+
+    fn remove(&self, id: SessionId) -> BoxFuture<'_, Result<(), StoreError>> {
+        if self.works() { self.rows.remove(id) } else { ready(Err(StoreError::Unavailable)).boxed() }
+    }
+
+    fn is_ready(&self) -> BoxFuture<'_, bool> {
+        ready(self.works()).boxed()
+    }
+}
