@@ -7,6 +7,7 @@
 pub mod callers;
 mod conditional;
 mod create;
+mod events;
 mod extract;
 pub mod health;
 mod page;
@@ -61,6 +62,7 @@ pub fn router(api: Api) -> Router {
     let cors = (!api.allowed_origins.is_empty()).then(|| cors(&api.allowed_origins));
     let session = Router::new()
         .route("/sessions/{id}", get(sessions::read).delete(sessions::cancel))
+        .route("/sessions/{id}/events", get(events::read))
         .method_not_allowed_fallback(async || Problem::from(Code::MethodNotAllowed));
     Router::new()
         .route("/sessions", post(create::create))
@@ -117,7 +119,7 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers([PREFER, header::IF_NONE_MATCH, header::ACCEPT, header::CONTENT_TYPE])
+        .allow_headers([PREFER, header::IF_NONE_MATCH, events::LAST_EVENT_ID, header::ACCEPT, header::CACHE_CONTROL])
         .expose_headers([header::ETAG, header::RETRY_AFTER, header::LOCATION, PREFERENCE_APPLIED])
         .vary([])
 }

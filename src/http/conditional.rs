@@ -8,6 +8,8 @@ use std::convert::Infallible;
 
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// What the representations of a session depend on.
+pub const VARY: &str = "Accept, Accept-Language, Prefer, Origin";
 /// The longest wait, in seconds.
 const MAX_WAIT: u64 = 60;
 

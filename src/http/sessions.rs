@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::conditional::{Format, Known, PREFERENCE_APPLIED, Reading};
+use super::conditional::{Format, Known, PREFERENCE_APPLIED, Reading, VARY};
 use super::extract::{Id, Key, Owned};
 use super::problem::{Code, Problem};
 use super::view::{GrantView, SessionView};
@@ -56,7 +56,7 @@ fn represent(api: &Api, session: &Session, reading: &Reading) -> Result<Response
     let headers = response.headers_mut();
     headers.insert(header::ETAG, HeaderValue::try_from(format!("\"{tag}\"")).map_err(|_| Code::InternalError)?);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Language, Prefer, Origin"));
+    headers.insert(header::VARY, HeaderValue::from_static(VARY));
     if let Some(seconds) = reading.wait {
         headers.insert(PREFERENCE_APPLIED, HeaderValue::try_from(format!("wait={seconds}")).map_err(|_| Code::InternalError)?);
     }

@@ -18,7 +18,8 @@ const METHODS: [Method; 6] = [Method::GET, Method::POST, Method::PUT, Method::PA
 #[tokio::test]
 async fn a_path_takes_the_methods_that_are_described_and_no_other() {
     let service = Service::plain();
-    let session = service.pending().await;
+    // Settled, so that its stream of events ends.
+    let session = service.polled(Verdict::Denied).await;
     for path in Contract::get().paths() {
         let described = Contract::get().methods(path);
         let concrete = path.replace("{id}", &session.id);
@@ -96,6 +97,11 @@ async fn provoke(Promise { path, method, status }: &Promise) -> Answer {
             let service = Service::start(Setup { restarts: Some(Arc::new(|_| panic!("a bug"))), ..Setup::default() });
             service.get(&service.pending().await.path()).await
         }
+        ("GET", "/sessions/{id}/events", 200) => service.get(&events(&service.polled(Verdict::Denied).await)).await,
+        ("GET", "/sessions/{id}/events", 204) => {
+            service.get_with(&events(&service.polled(Verdict::Denied).await), &[("last-event-id", "3")]).await
+        }
+        ("GET", "/sessions/{id}/events", 404) => service.get(&events(&unknown())).await,
         ("DELETE", "/sessions/{id}", 204) => service.delete(&service.pending().await).await,
         ("DELETE", "/sessions/{id}", 404) => service.delete(&unknown()).await,
         ("DELETE", "/sessions/{id}", 503) => {
@@ -168,6 +174,10 @@ async fn provoke_claim(status: u16) -> Answer {
         }
         _ => panic!("nobody knows how to provoke {status}"),
     }
+}
+
+fn events(session: &Ours) -> String {
+    format!("{}/events", session.path())
 }
 
 fn unknown() -> Ours {

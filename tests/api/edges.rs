@@ -12,7 +12,7 @@ async fn every_unknown_path_is_the_same_404() {
     let first = service.get("/").await;
     first.is_problem(404, "not_found");
     let session = service.pending().await;
-    let below = format!("/sessions/{}/events", session.id);
+    let below = format!("/sessions/{}/nothing", session.id);
     for path in ["/sessions/", "/sessions/../admin", "/%2e%2e", "//", "/metrics", "/livez/", "/LIVEZ", &below] {
         let answer = service.get(path).await;
         assert_eq!((answer.status, &answer.body), (first.status, &first.body), "{path}");

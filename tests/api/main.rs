@@ -7,6 +7,7 @@ mod connections;
 mod contract;
 mod create;
 mod edges;
+mod events;
 mod page;
 mod read;
 mod service;
