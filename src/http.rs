@@ -13,6 +13,7 @@ pub mod health;
 mod page;
 pub mod problem;
 mod providers;
+mod qr;
 pub mod serve;
 mod sessions;
 mod view;
@@ -63,6 +64,8 @@ pub fn router(api: Api) -> Router {
     let session = Router::new()
         .route("/sessions/{id}", get(sessions::read).delete(sessions::cancel))
         .route("/sessions/{id}/events", get(events::read))
+        .route("/sessions/{id}/qr.svg", get(qr::svg))
+        .route("/sessions/{id}/qr.png", get(qr::png))
         .method_not_allowed_fallback(async || Problem::from(Code::MethodNotAllowed));
     Router::new()
         .route("/sessions", post(create::create))

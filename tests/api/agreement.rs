@@ -26,7 +26,7 @@ async fn a_path_takes_the_methods_that_are_described_and_no_other() {
         for method in METHODS {
             let answer = service.send(request(method.clone(), &concrete).body(Body::empty()).unwrap()).await;
             if described.contains(method.as_str()) {
-                let is_foreign = answer.status == 405 || answer.text().contains("\"not_found\"");
+                let is_foreign = answer.status == 405 || String::from_utf8_lossy(&answer.body).contains("\"not_found\"");
                 assert!(!is_foreign, "{method} {path} is described and answers {}", answer.status);
             } else {
                 assert_eq!(answer.status, 405, "{method} {path}");
@@ -102,6 +102,15 @@ async fn provoke(Promise { path, method, status }: &Promise) -> Answer {
             service.get_with(&events(&service.polled(Verdict::Denied).await), &[("last-event-id", "3")]).await
         }
         ("GET", "/sessions/{id}/events", 404) => service.get(&events(&unknown())).await,
+        ("GET", "/sessions/{id}/qr.svg" | "/sessions/{id}/qr.png", status) => {
+            let session = if *status == 404 { unknown() } else { service.pending().await };
+            let known = if *status == 304 {
+                service.get(&path.replace("{id}", &session.id)).await.header("etag").unwrap().to_owned()
+            } else {
+                String::new()
+            };
+            service.get_with(&path.replace("{id}", &session.id), &[("if-none-match", &known)]).await
+        }
         ("DELETE", "/sessions/{id}", 204) => service.delete(&service.pending().await).await,
         ("DELETE", "/sessions/{id}", 404) => service.delete(&unknown()).await,
         ("DELETE", "/sessions/{id}", 503) => {

@@ -9,5 +9,6 @@ mod create;
 mod edges;
 mod events;
 mod page;
+mod qr;
 mod read;
 mod service;
