@@ -16,6 +16,7 @@ mod providers;
 mod qr;
 pub mod serve;
 mod sessions;
+mod texts;
 mod view;
 
 use std::any::Any;
@@ -68,6 +69,7 @@ pub fn router(api: Api) -> Router {
         .route("/sessions/{id}/qr.png", get(qr::png))
         .method_not_allowed_fallback(async || Problem::from(Code::MethodNotAllowed));
     Router::new()
+        .route("/", get(page::start))
         .route("/sessions", post(create::create))
         .route("/sessions/{id}/claim", post(sessions::claim))
         .route("/providers", get(providers::list))

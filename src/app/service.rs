@@ -123,12 +123,6 @@ impl Service {
         &self.app
     }
 
-    /// Adds routes of its own.
-    pub(super) fn with_routes(mut self, routes: Router) -> Self {
-        self.router = routes.fallback_service(self.router);
-        self
-    }
-
     /// Where the metrics are, if they are anywhere.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref()?.local_addr().ok()

@@ -21,7 +21,7 @@ pub async fn read(State(api): State<Arc<Api>>, Id(id): Id, reading: Result<Readi
     let Ok(reading) = reading;
     let unknown = || Problem::from(Code::SessionNotFound);
     let mut session = api.sessions.get(id).ok_or_else(unknown)?;
-    let is_news = reading.known != Known::Unsaid && !reading.known.matches(&tag(&api, &session, reading.format));
+    let is_news = reading.known != Known::Unsaid && !reading.known.matches(&tag(&api, &session, &reading));
     if let (Some(seconds), false) = (reading.wait, is_news || session.is_settled()) {
         let seen = session.revision();
         // The session may change while this waits; holding the old value would keep it in memory.
@@ -47,11 +47,11 @@ pub async fn cancel(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<Sta
 }
 
 fn represent(api: &Api, session: &Session, reading: &Reading) -> Result<Response, Problem> {
-    let tag = tag(api, session, reading.format);
+    let tag = tag(api, session, reading);
     let mut response = match reading.format {
         _ if reading.known.matches(&tag) => StatusCode::NOT_MODIFIED.into_response(),
         Format::Json => Json(SessionView::new(session, None)).into_response(),
-        Format::Page => page::render(api, session)?,
+        Format::Page => page::render(api, session, reading.texts, &tag)?,
     };
     let headers = response.headers_mut();
     headers.insert(header::ETAG, HeaderValue::try_from(format!("\"{tag}\"")).map_err(|_| Code::InternalError)?);
@@ -73,11 +73,11 @@ fn pace(api: &Api, session: &Session, headers: &mut HeaderMap) {
 }
 
 /// The opaque part of the strong ETag (RFC 9110 §8.8.3).
-fn tag(api: &Api, session: &Session, format: Format) -> String {
-    let revision = session.revision();
-    match (format, api.restarts_of(session.id())) {
+fn tag(api: &Api, session: &Session, reading: &Reading) -> String {
+    let (revision, language) = (session.revision(), reading.texts.language);
+    match (reading.format, api.restarts_of(session.id())) {
         (Format::Json, _) => revision.to_string(),
-        (Format::Page, None) => format!("{revision}-html-{}", page::LANGUAGE),
-        (Format::Page, Some(restarts)) => format!("{revision}-html-{}-{restarts}", page::LANGUAGE),
+        (Format::Page, None) => format!("{revision}-html-{language}"),
+        (Format::Page, Some(restarts)) => format!("{revision}-html-{language}-{restarts}"),
     }
 }

@@ -24,7 +24,9 @@ async fn a_path_takes_the_methods_that_are_described_and_no_other() {
         let described = Contract::get().methods(path);
         let concrete = path.replace("{id}", &session.id);
         for method in METHODS {
-            let answer = service.send(request(method.clone(), &concrete).body(Body::empty()).unwrap()).await;
+            // `/` is there for people only.
+            let request = request(method.clone(), &concrete).header("accept", "text/html");
+            let answer = service.send(request.body(Body::empty()).unwrap()).await;
             if described.contains(method.as_str()) {
                 let is_foreign = answer.status == 405 || String::from_utf8_lossy(&answer.body).contains("\"not_found\"");
                 assert!(!is_foreign, "{method} {path} is described and answers {}", answer.status);
@@ -122,6 +124,8 @@ async fn provoke(Promise { path, method, status }: &Promise) -> Answer {
             service.store.fail();
             service.get("/readyz").await
         }
+        ("GET", "/", 200) => service.get_with("/", &[("accept", "text/html")]).await,
+        ("GET", "/", 404) => service.get("/").await,
         ("GET", path, 200) => service.get(path).await,
         _ => panic!("described, but nobody knows how to provoke it: {method} {path} {status}"),
     }

@@ -186,6 +186,10 @@ impl Session {
 }
 
 impl Pending {
+    pub fn began_at(&self) -> Timestamp {
+        self.began_at
+    }
+
     pub fn pace(&self) -> Pace {
         self.pace
     }
