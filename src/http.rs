@@ -67,11 +67,13 @@ pub fn router(api: Api) -> Router {
         .route("/sessions/{id}/events", get(events::read))
         .route("/sessions/{id}/qr.svg", get(qr::svg))
         .route("/sessions/{id}/qr.png", get(qr::png))
+        .route("/sessions/{id}/check", post(sessions::check))
         .method_not_allowed_fallback(async || Problem::from(Code::MethodNotAllowed));
     Router::new()
         .route("/", get(page::start))
         .route("/sessions", post(create::create))
         .route("/sessions/{id}/claim", post(sessions::claim))
+        .route("/sessions/{id}/renew", post(sessions::renew))
         .route("/providers", get(providers::list))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

@@ -1,4 +1,4 @@
-//! `/sessions/{id}` and its claim: watching, claiming, cancelling.
+//! `/sessions/{id}` and what is asked of it: watching and checking; claiming, renewing, cancelling.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -44,6 +44,19 @@ pub async fn claim(State(api): State<Arc<Api>>, Owned(id): Owned, Key(key): Key)
 pub async fn cancel(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<StatusCode, Problem> {
     api.sessions.cancel(id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A new code under the same id, for its owner.
+pub async fn renew(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<Response, Problem> {
+    let session = api.sessions.renew(id).await?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(SessionView::new(&session, None))).into_response())
+}
+
+/// A watcher who comes back need not wait for our back-off.
+pub async fn check(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
+    api.sessions.get(id).ok_or(Code::SessionNotFound)?;
+    api.sessions.check(id)?;
+    Ok((StatusCode::ACCEPTED, [(header::CACHE_CONTROL, "no-store")]).into_response())
 }
 
 fn represent(api: &Api, session: &Session, reading: &Reading) -> Result<Response, Problem> {

@@ -57,7 +57,7 @@ pub enum CreateError {
 /// For how long an idempotent request may be repeated.
 const REPEATABLE: Duration = Duration::from_secs(600);
 /// How long a creation waits for the provider.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 type Outcome = Result<Created, CreateError>;
 type Key = (Option<Arc<str>>, Digest);

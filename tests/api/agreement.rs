@@ -10,7 +10,9 @@ use axum::http::Method;
 use futures_util::future::join_all;
 use serde_json::Value;
 
+use crate::check::check;
 use crate::contract::{Contract, Promise};
+use crate::renew::renew;
 use crate::service::{Answer, Beginning, Ours, Service, Setup, caller, request};
 
 const METHODS: [Method; 6] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::TRACE];
@@ -91,6 +93,13 @@ async fn provoke(Promise { path, method, status }: &Promise) -> Answer {
     let service = Service::plain();
     match (method.as_str(), path.as_str(), status) {
         ("POST", "/sessions", status) => provoke_create(*status).await,
+        ("POST", "/sessions/{id}/renew", status) => provoke_renew(*status).await,
+        ("POST", "/sessions/{id}/check", 404) => service.send(check(&unknown().path())).await,
+        ("POST", "/sessions/{id}/check", status) => {
+            let session = service.pending().await;
+            let first = service.send(check(&session.path())).await;
+            if *status == 202 { first } else { service.send(check(&session.path())).await }
+        }
         ("POST", "/sessions/{id}/claim", status) => provoke_claim(*status).await,
         ("GET", "/sessions/{id}", 200) => service.get(&service.pending().await.path()).await,
         ("GET", "/sessions/{id}", 304) => service.get_with(&service.pending().await.path(), &[("if-none-match", "*")]).await,
@@ -166,6 +175,24 @@ async fn provoke_create(status: u16) -> Answer {
         504 => begin(Beginning::Fail(Failure::ProviderTimeout)).await,
         _ => panic!("nobody knows how to provoke {status}"),
     }
+}
+
+async fn provoke_renew(status: u16) -> Answer {
+    let service = Service::start(Setup { max_sessions: 1, ..Setup::default() });
+    let session = match status {
+        404 => unknown(),
+        409 => service.pending().await,
+        _ => service.polled(Verdict::Denied).await,
+    };
+    match status {
+        429 => _ = service.pending().await,
+        502 => service.provider.begins(Beginning::Fail(Failure::ProviderRejected)),
+        503 => service.provider.begins(Beginning::Fail(Failure::ProviderUnreachable)),
+        504 => service.provider.begins(Beginning::Fail(Failure::ProviderTimeout)),
+        500 => service.store.panic(),
+        _ => {}
+    }
+    service.send(renew(&session)).await
 }
 
 async fn provoke_claim(status: u16) -> Answer {

@@ -1,6 +1,7 @@
 //! The public API as its users see it. Every answer of every test here is held against `openapi.yaml`.
 
 mod agreement;
+mod check;
 mod claim;
 mod connections;
 #[path = "../support/contract.rs"]
@@ -11,4 +12,5 @@ mod events;
 mod page;
 mod qr;
 mod read;
+mod renew;
 mod service;

@@ -175,6 +175,10 @@ impl Service {
         self.polled(Verdict::Authorized(grant())).await
     }
 
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Lets time go by, in small steps, until `done`.
     pub async fn advance_until(&self, mut done: impl FnMut() -> bool) {
         let advancing = async {
@@ -302,6 +306,7 @@ impl Clock for HandClock {
 pub enum Beginning {
     Fail(Failure),
     Hang,
+    Panic,
     /// A code, shown like this.
     Prompt {
         user_code: &'static str,
@@ -378,6 +383,7 @@ impl Provider for Obedient {
                 Beginning::Prompt { user_code, uri, complete } => Ok(self.began(user_code, uri, complete)),
                 Beginning::Fail(failure) => Err(failure),
                 Beginning::Hang => futures_util::future::pending().await,
+                Beginning::Panic => panic!("the provider was told to panic"),
             }
         }
         .boxed()

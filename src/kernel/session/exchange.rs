@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use super::{Attempt, Doubt, Errand, OpenAttempt, Pending, Refused, Session, State, Terms};
+use super::{Attempt, CHECK_EVERY, Doubt, Errand, OpenAttempt, Pending, Refused, Session, State, Terms};
 use crate::kernel::pace::{Jitter, Pace};
 use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::{Began, Failure, Verdict};
@@ -26,14 +26,14 @@ impl Session {
         }
         let errand = match (&self.state, &self.revocation) {
             (_, Some(revocation)) if revocation.next_at <= now => Errand::Revoke(Arc::clone(&revocation.grant)),
-            (State::Starting, None) => Errand::Begin,
-            (State::Pending(pending), None) if pending.next_poll_at <= now && !pending.is_hopeless() => {
+            _ if self.is_beginning() => Errand::Begin,
+            (State::Pending(pending), _) if pending.next_poll_at <= now && !pending.is_hopeless() => {
                 Errand::Poll(Arc::clone(&pending.device_code))
             }
             _ => return Err(Refused::NotDue),
         };
         self.attempts = self.attempts.wrapping_add(1);
-        self.open_attempt = Some(OpenAttempt { since: now, answered: false });
+        self.open_attempt = Some(OpenAttempt { since: now, answered: false, revokes: matches!(errand, Errand::Revoke(_)) });
         let attempt = Attempt(self.attempts);
         Ok((self, Some((attempt, errand))))
     }
@@ -44,20 +44,23 @@ impl Session {
     /// # Errors
     /// [`Refused::Stale`] when the attempt is not the open one.
     pub fn answered(mut self, attempt: Attempt) -> Result<Self, Refused> {
+        let is_for_an_older_code = self.is_for_an_older_code(attempt);
         match &mut self.open_attempt {
             Some(open) if self.attempts == attempt.0 => open.answered = true,
+            _ if is_for_an_older_code => {}
             _ => return Err(Refused::Stale),
         }
         Ok(self)
     }
 
-    /// The device authorization response (RFC 8628 §3.2): `starting` becomes `pending`. The first poll waits one interval.
+    /// The device authorization response (RFC 8628 §3.2): what is `starting` or being renewed becomes `pending`. The first poll
+    /// waits one interval.
     ///
     /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one, or the session is no longer `starting`.
+    /// [`Refused::Stale`] when the attempt is not the open one, or no code is wanted any more.
     pub fn began(self, attempt: Attempt, began: Began, now: Timestamp, jitter: Jitter) -> Result<Self, Refused> {
         let mut next = self.close(attempt)?;
-        if !matches!(next.state, State::Starting) {
+        if !next.is_beginning() {
             return Err(Refused::Stale);
         }
         let Began { device_code, prompt, interval } = began;
@@ -68,33 +71,40 @@ impl Session {
             expires_at: prompt.expires_at,
             pace,
             next_poll_at: now,
+            not_before: now,
+            checked_at: Timestamp::default(),
             doubt: Doubt::None,
             failures: 0,
             gibberish: 0,
         };
-        pending.next_poll_at = pending.no_later_than_last(pace.next(now, 0, None, jitter), now);
+        pending.schedule(now, 0, None, jitter);
         next.prompt = Some(prompt);
-        Ok(next.become_visibly(State::Pending(pending)))
+        Ok(next.renewed(attempt).become_visibly(State::Pending(pending)))
     }
 
-    /// The provider gave no code: `starting` becomes `failed`.
+    /// The provider gave no code: `starting` becomes `failed`, what was to be renewed stays as it ended.
     ///
     /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one, or the session is no longer `starting`.
+    /// [`Refused::Stale`] when the attempt is not the open one, or no code is wanted any more.
     pub fn not_begun(self, attempt: Attempt, failure: Failure, now: Timestamp) -> Result<Self, Refused> {
         let next = self.close(attempt)?;
-        if !matches!(next.state, State::Starting) {
+        if !next.is_beginning() {
             return Err(Refused::Stale);
         }
         next.fail(failure, now)
     }
 
-    /// A token response (RFC 8628 §3.5), received at `now`. A grant that comes after the session was settled is kept only to
-    /// be revoked.
+    /// A token response (RFC 8628 §3.5), received at `now`. A grant that comes after the session was settled, or for an older
+    /// code, is kept only to be revoked.
     ///
     /// # Errors
     /// [`Refused::Stale`] when the attempt is not the open one.
     pub fn report(self, attempt: Attempt, verdict: Verdict, now: Timestamp, jitter: Jitter, terms: &Terms) -> Result<Self, Refused> {
+        if let Verdict::Authorized(grant) = &verdict
+            && self.is_for_an_older_code(attempt)
+        {
+            return Ok(self.revoking(Arc::clone(grant), now).durably());
+        }
         let asked = self.open_attempt.map(|open| open.since);
         let next = self.close(attempt)?;
         let State::Pending(pending) = next.state.clone() else {
@@ -148,20 +158,39 @@ impl Session {
                 next.revocation = Some(revocation.tried(now));
                 Ok(next)
             }
-            _ => {
-                next.revocation = None;
+            revocation => {
+                next.revocation = revocation.as_ref().and_then(|revocation| revocation.then.clone());
                 Ok(next.durably())
             }
         }
     }
 
+    /// A watcher asks for a poll as soon as the provider's pace allows: our own back-off is cut short, nothing else.
+    ///
+    /// # Errors
+    /// [`Refused::NotDue`] when nothing is polled for, [`Refused::TooOften`] less than [`CHECK_EVERY`] after the last time.
+    pub fn check(mut self, now: Timestamp) -> Result<Self, Refused> {
+        let State::Pending(pending) = &mut self.state else { return Err(Refused::NotDue) };
+        if now < pending.checked_at + CHECK_EVERY {
+            return Err(Refused::TooOften);
+        }
+        pending.checked_at = now;
+        pending.next_poll_at = pending.next_poll_at.min(pending.not_before);
+        Ok(self)
+    }
+
+    /// A code is wanted of the provider.
+    fn is_beginning(&self) -> bool {
+        matches!(self.state, State::Starting) || self.is_renewing()
+    }
+
     fn abandoned(mut self, now: Timestamp) -> Self {
-        self.open_attempt = None;
-        if let Some(revocation) = &self.revocation {
-            self.revocation = Some(revocation.tried(now));
+        let Some(open) = self.open_attempt.take() else { return self };
+        if open.revokes {
+            self.revocation = self.revocation.map(|revocation| revocation.tried(now));
         } else if let State::Pending(pending) = &mut self.state {
             pending.doubt = Doubt::Sent;
-            pending.next_poll_at = pending.no_later_than_last(pending.pace.next(now, 0, None, Jitter::default()), now);
+            pending.schedule(now, 0, None, Jitter::default());
         }
         self
     }
@@ -176,7 +205,7 @@ impl Session {
 
     fn wait(mut self, mut pending: Pending, now: Timestamp, retry_after: Option<Duration>, jitter: Jitter) -> Self {
         let was_reachable = self.provider_reachable();
-        pending.next_poll_at = pending.no_later_than_last(pending.pace.next(now, pending.failures, retry_after, jitter), now);
+        pending.schedule(now, pending.failures, retry_after, jitter);
         self.state = State::Pending(pending);
         if self.provider_reachable() != was_reachable {
             self.revision = self.revision.saturating_add(1);
@@ -192,6 +221,12 @@ impl Pending {
 
     pub fn pace(&self) -> Pace {
         self.pace
+    }
+
+    /// The next poll after an answer (or what counts as one) at `answered`.
+    fn schedule(&mut self, answered: Timestamp, failures: u8, retry_after: Option<Duration>, jitter: Jitter) {
+        self.next_poll_at = self.no_later_than_last(self.pace.next(answered, failures, retry_after, jitter), answered);
+        self.not_before = self.pace.next(answered, 0, retry_after, Jitter::default());
     }
 
     /// The last poll comes at the expiry, or one gap after the last answer where that is later; no back-off delays it.
