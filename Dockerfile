@@ -18,7 +18,9 @@ WORKDIR /var/lib/anteroom
 # As a number, so that Kubernetes can see that it is not root.
 USER 65532:65532
 EXPOSE 8080
+# Mounted there; it must say `listen = "0.0.0.0:8080"`, for by default only the container itself is listened to.
+# A variable and no option, so that the service, its health check and `anteroom check` all find it.
+ENV ANTEROOM_CONFIG=/etc/anteroom/anteroom.toml
 HEALTHCHECK CMD ["/anteroom", "healthcheck"]
 ENTRYPOINT ["/anteroom"]
-# The configuration must say `listen = "0.0.0.0:8080"`: by default only the container itself is listened to.
-CMD ["serve", "--config", "/etc/anteroom/anteroom.toml"]
+CMD ["serve"]

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use reqwest::Url;
 
 use crate::provider::discovery::Metadata;
-use crate::provider::settings::{ClientAuth, Settings};
+use crate::provider::settings::Settings;
 
 /// One provider as it will be used: the configuration, completed by discovery.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl Row {
             discovery: asked,
             device_endpoint: endpoints.device_authorization.or(discovered.device_authorization_endpoint),
             token_endpoint: endpoints.token.or(discovered.token_endpoint),
-            client_auth: method(settings.client_auth),
+            client_auth: settings.client_auth.name(),
             pkce: settings.pkce,
             revocation: endpoints.revocation.or(discovered.revocation_endpoint).is_some(),
             remedies: Vec::new(),
@@ -114,21 +114,23 @@ impl Row {
             Ok(false) => "-",
             Err(_) => "failed",
         };
-        let url = |url: &Option<Url>| url.as_ref().map_or("missing".to_owned(), Url::to_string);
-        let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+        // What discovery would have told is not missing, but unknown.
+        let or = |missing| if self.discovery.is_err() { "unknown" } else { missing };
+        let url = |url: &Option<Url>| url.as_ref().map_or(or("missing").to_owned(), Url::to_string);
+        let yes_no = |yes: bool, no: &str| if yes { "yes" } else { no }.to_owned();
         [
             self.provider.clone(),
             discovery.to_owned(),
             self.client_auth.to_owned(),
-            yes_no(self.pkce),
-            yes_no(self.revocation),
+            yes_no(self.pkce, "no"),
+            yes_no(self.revocation, or("no")),
             url(&self.device_endpoint),
             url(&self.token_endpoint),
         ]
     }
 }
 
-/// The table, and below it the remedies; every line ends with a line break.
+/// The table, below it the remedies, and at the end whether people can sign in; every line ends with a line break.
 pub fn render(rows: &[Row]) -> String {
     let header = ["PROVIDER", "DISCOVERY", "CLIENT AUTH", "PKCE", "REVOCATION", "DEVICE ENDPOINT", "TOKEN ENDPOINT"].map(str::to_owned);
     let lines: Vec<[String; 7]> = std::iter::once(header).chain(rows.iter().map(Row::cells)).collect();
@@ -144,10 +146,15 @@ pub fn render(rows: &[Row]) -> String {
         text.push_str(padded.join("  ").trim_end());
         text.push('\n');
     }
+    // Writing to a String cannot fail.
     for (row, remedy) in rows.iter().flat_map(|row| row.remedies.iter().map(move |remedy| (row, remedy))) {
-        // Writing to a String cannot fail.
         let _ = writeln!(text, "{}: {}: {}", row.provider, remedy.severity, remedy.text);
     }
+    let usable = rows.iter().filter(|row| row.is_usable()).count();
+    let _ = match rows.len() - usable {
+        0 => writeln!(text, "people can sign in"),
+        broken => writeln!(text, "people cannot sign in at {broken} of {} providers", rows.len()),
+    };
     text
 }
 
@@ -158,13 +165,5 @@ impl fmt::Display for Severity {
             Self::Warning => "warning",
             Self::Info => "info",
         })
-    }
-}
-
-fn method(client_auth: ClientAuth) -> &'static str {
-    match client_auth {
-        ClientAuth::None => "none",
-        ClientAuth::ClientSecretBasic => "client_secret_basic",
-        ClientAuth::ClientSecretPost => "client_secret_post",
     }
 }

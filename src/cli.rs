@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
+use secrecy::SecretString;
 
 use crate::telemetry::{self, Format};
 
 /// Signs people in on devices that cannot show a login page.
-#[derive(Clone, PartialEq, Eq, Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "anteroom", version)]
 pub struct Cli {
     #[command(subcommand)]
@@ -17,13 +18,15 @@ pub struct Cli {
     pub log: Log,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Run the service
     Serve(ConfigFile),
     /// Run the service and a built-in development provider, on this machine only
     #[cfg(feature = "demo")]
     Demo(Demo),
+    /// Sign in at a running service, from this terminal
+    Login(Box<Login>),
     /// Check the configuration, and what each provider supports
     Check(ConfigFile),
     /// Exit with 0 if the service is ready, else with 1
@@ -48,6 +51,48 @@ pub struct Demo {
     /// Port of the development provider; 0 takes a free one
     #[arg(long, default_value_t = 8090)]
     pub provider_port: u16,
+}
+
+/// Sign in at a running service, from this terminal
+///
+/// The tokens are one line of JSON on stdout or in --output; everything else goes to stderr. Ctrl-C cancels the sign-in.
+/// Exit status: 0 signed in; 1 not signed in: denied, expired, cancelled or failed; 2 the options make no sense.
+/// An https service is reached through the proxy that HTTPS_PROXY or ALL_PROXY names, unless NO_PROXY exempts it.
+#[derive(Clone, Debug, Args)]
+pub struct Login {
+    /// Where the service is, such as https://signin.example
+    #[arg(long, value_parser = service_url)]
+    pub url: Url,
+    /// Caller key. Others on this machine can see it here: prefer --key-file or the variable ANTEROOM_KEY
+    #[arg(long, conflicts_with = "key_file")]
+    pub key: Option<SecretString>,
+    /// File with the caller key
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Provider to sign in with; may be left out where the service has only one
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
+    /// What to ask for, separated by spaces; default: what the service asks for
+    #[arg(long)]
+    pub scope: Option<String>,
+    /// What the sign-in is for, such as "build server"
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
+    /// Open the address in a browser on this machine
+    #[arg(long)]
+    pub open: bool,
+    /// Draw no QR code
+    #[arg(long)]
+    pub no_qr: bool,
+    /// Write what happens as one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Write the tokens to this file, readable by you alone, instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Allow http:// to another machine, where everyone on the way can read the key and the tokens
+    #[arg(long)]
+    pub insecure_http: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Args)]

@@ -143,7 +143,7 @@ impl Config {
                 "is open to other machines while no caller needs a key; add [[callers]], listen on 127.0.0.1, or set allow_anonymous = true",
             );
         }
-        for provider in self.providers.iter().filter(|provider| provider.client_secret.is_some() && !provider.allow_anonymous) {
+        for provider in self.providers.iter().filter(|provider| provider.is_confidential() && !provider.allow_anonymous) {
             root.report(
                 &format!("providers.{}.allow_anonymous", provider.name),
                 "must be true to let callers without a key use this client's secret from other machines; better add [[callers]]",

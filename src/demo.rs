@@ -3,10 +3,10 @@
 //!
 //! Read in this order:
 //! - [`options`]: how strict it is, and who its clients are;
-//! - [`codes`], [`tokens`]: what it knows, pure values that are given the time;
+//! - [`codes`], [`tokens`], [`keys`]: what it knows, pure values that are given the time;
 //! - [`clients`], [`form`]: who asks, and what;
 //! - [`exchange`]: the one path from a request to its answer: note it, ask the script, answer, note the answer;
-//! - [`endpoints`]: discovery, device authorization, token, revocation, userinfo;
+//! - [`endpoints`]: discovery, device authorization, token, revocation, userinfo, keys;
 //! - [`script`], [`wire`]: answers made to order, and faults of the connection itself;
 //! - [`record`]: what was received, and whether it was polite;
 //! - [`page`]: approve, deny and break things by hand;
@@ -20,6 +20,7 @@ mod codes;
 mod endpoints;
 mod exchange;
 mod form;
+mod keys;
 mod options;
 mod page;
 mod record;
@@ -30,7 +31,8 @@ mod switches;
 mod tokens;
 mod wire;
 
-pub use options::{AfterExpiry, Client, ClientAuth, Options, RateCheck, Recording, Replay, Window};
+pub use keys::SigningKey;
+pub use options::{AfterExpiry, Client, ClientAuth, IdTokens, Options, RateCheck, Recording, Replay, Window};
 pub use record::{Counts, Exchange, Outcome};
 pub use saboteur::Saboteur;
 pub use script::{Answer, Codes, Endpoint};

@@ -6,6 +6,7 @@
 
 pub mod callers;
 mod conditional;
+pub mod cors;
 mod create;
 mod events;
 mod extract;
@@ -24,20 +25,19 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::{DefaultOnFailure, TraceLayer};
 use tracing::{Level, Span, debug_span};
 
 use self::callers::Callers;
-use self::conditional::{PREFER, PREFERENCE_APPLIED};
+use self::cors::Origins;
 use self::health::Health;
 use self::problem::{Code, Problem};
 use crate::kernel::session::SessionId;
@@ -54,35 +54,39 @@ pub struct Api {
     pub health: Arc<dyn Fn() -> BoxFuture<'static, Health> + Send + Sync>,
     /// How often the pollers of a session were restarted, where the page is to show it.
     pub restarts: Option<Arc<dyn Fn(SessionId) -> u32 + Send + Sync>>,
-    /// Origins whose scripts may watch sessions. Empty: none but our own page.
-    pub allowed_origins: Vec<HeaderValue>,
+    pub origins: Origins,
     /// Once cancelled, nobody is kept waiting for news.
     pub stopping: CancellationToken,
 }
 
 pub fn router(api: Api) -> Router {
-    let cors = (!api.allowed_origins.is_empty()).then(|| cors(&api.allowed_origins));
-    let session = Router::new()
+    let mut watching = Router::new()
         .route("/sessions/{id}", get(sessions::read).delete(sessions::cancel))
         .route("/sessions/{id}/events", get(events::read))
         .route("/sessions/{id}/qr.svg", get(qr::svg))
         .route("/sessions/{id}/qr.png", get(qr::png))
         .route("/sessions/{id}/check", post(sessions::check))
         .method_not_allowed_fallback(async || Problem::from(Code::MethodNotAllowed));
-    Router::new()
-        .route("/", get(page::start))
+    let mut owning = Router::new()
         .route("/sessions", post(create::create))
         .route("/sessions/{id}/claim", post(sessions::claim))
         .route("/sessions/{id}/renew", post(sessions::renew))
+        .method_not_allowed_fallback(async || Problem::from(Code::MethodNotAllowed));
+    if let Some(cors) = api.origins.watching() {
+        watching = watching.layer(cors);
+    }
+    if let Some(cors) = api.origins.owning() {
+        owning = owning.layer(cors);
+    }
+    Router::new()
+        .route("/", get(page::start))
         .route("/providers", get(providers::list))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/openapi.yaml", get(openapi))
         .method_not_allowed_fallback(async || Problem::from(Code::MethodNotAllowed))
-        .merge(match cors {
-            Some(cors) => session.layer(cors),
-            None => session,
-        })
+        .merge(watching)
+        .merge(owning)
         .fallback(async || Problem::from(Code::NotFound))
         .with_state(Arc::new(api))
         .layer(CatchPanicLayer::custom(panicked))
@@ -118,17 +122,6 @@ async fn only_sane_request_ids(mut request: Request) -> Request {
         request.headers_mut().remove(REQUEST_ID);
     }
     request
-}
-
-/// Lets scripts of these origins watch a session, and nothing else. `Vary` is complete already.
-fn cors(origins: &[HeaderValue]) -> CorsLayer {
-    let origins = if origins.iter().any(|origin| origin == "*") { AllowOrigin::any() } else { AllowOrigin::list(origins.to_vec()) };
-    CorsLayer::new()
-        .allow_origin(origins)
-        .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers([PREFER, header::IF_NONE_MATCH, events::LAST_EVENT_ID, header::ACCEPT, header::CACHE_CONTROL])
-        .expose_headers([header::ETAG, header::RETRY_AFTER, header::LOCATION, PREFERENCE_APPLIED])
-        .vary([])
 }
 
 impl Api {

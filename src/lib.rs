@@ -23,6 +23,8 @@
 //! 4. [`provider`]: what is said to a provider, and what its answers mean.
 //! 5. [`app`]: how it all comes together.
 //!
+//! [`login`] is another program in the same binary: a client of the public API that shares nothing with the service but the clock.
+//!
 //! # What must never be
 //!
 //! - Nothing in the kernel does I/O, reads a clock, draws a random number, locks or panics.
@@ -47,6 +49,7 @@ pub mod demo;
 pub mod healthcheck;
 pub mod http;
 pub mod kernel;
+pub mod login;
 pub mod metrics;
 pub mod poller;
 pub mod provider;

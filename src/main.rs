@@ -1,6 +1,7 @@
 //! The life of the process.
 
 use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anteroom::app::service::{Service, providers};
@@ -9,8 +10,9 @@ use anteroom::cli::{Cli, Command, ConfigFile};
 use anteroom::clock::SystemClock;
 use anteroom::config::{Config, environment};
 use anteroom::shutdown::{Shutdown, Signals};
-use anteroom::{healthcheck, telemetry};
+use anteroom::{healthcheck, login, telemetry};
 use clap::Parser;
+use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
 
 /// What was asked for did not happen.
@@ -18,13 +20,23 @@ const FAILURE: u8 = 1;
 /// What was asked for makes no sense.
 const USAGE: u8 = 2;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = telemetry::init(cli.log.format, &cli.log.filter) {
         return refuse(USAGE, error);
     }
-    match cli.command {
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(FAILURE, format_args!("threads cannot be started: {error}")),
+    };
+    let exit = runtime.block_on(run(cli.command));
+    // Dropping it would wait for name look-ups, which can take longer than we may take to stop.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn run(command: Command) -> ExitCode {
+    match command {
         Command::Serve(file) => match load(&file) {
             Ok(config) => match Service::start(config, SystemClock::start()).await {
                 Ok(service) => serve(service).await,
@@ -35,10 +47,14 @@ async fn main() -> ExitCode {
         #[cfg(feature = "demo")]
         Command::Demo(demo) => match anteroom::app::demo::start(demo.port, demo.provider_port, SystemClock::start()).await {
             Ok(demo) => {
-                eprintln!("{demo}");
+                tell(&demo);
                 serve(demo.service).await
             }
             Err(error) => refuse(FAILURE, error),
+        },
+        Command::Login(options) => match login::run(&options, SystemClock::start()).await {
+            Ok(is_signed_in) => ExitCode::from(if is_signed_in { 0 } else { FAILURE }),
+            Err(line) => refuse(USAGE, line),
         },
         Command::Check(file) => match load(&file) {
             Ok(config) => check(&config).await,
@@ -67,7 +83,7 @@ async fn serve(service: Service) -> ExitCode {
         Err(error) => return refuse(FAILURE, format_args!("signals cannot be caught: {error}")),
     };
     match service.address() {
-        Ok(address) => eprintln!("listening on http://{address}"),
+        Ok(address) => tell(format_args!("listening on http://{address}")),
         Err(error) => return refuse(FAILURE, format_args!("the address is unknown: {error}")),
     }
     if let Some(address) = service.admin_address() {
@@ -92,7 +108,8 @@ async fn check(config: &Config) -> ExitCode {
         };
         rows.push(Row::new(&settings, discovered));
     }
-    print!("{}", render(&rows));
+    // Not print!, which panics when nobody reads on: `anteroom check | head -1`.
+    let _ = io::stdout().write_all(render(&rows).as_bytes());
     if rows.iter().all(Row::is_usable) { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) }
 }
 
@@ -101,6 +118,11 @@ fn load(file: &ConfigFile) -> Result<Config, ExitCode> {
 }
 
 fn refuse(code: u8, why: impl Display) -> ExitCode {
-    eprintln!("{}", why.to_string().trim_end());
+    tell(why);
     ExitCode::from(code)
+}
+
+/// Not eprintln!, which panics when stderr is closed, and would end a service that is well.
+fn tell(what: impl Display) {
+    let _ = writeln!(io::stderr(), "{}", what.to_string().trim_end());
 }

@@ -38,6 +38,7 @@ pub async fn run(
     let answer = match errand {
         Errand::Begin => Answer::Begun(provider.begin(&session.opening().scope).await),
         Errand::Poll(device_code) => Answer::Verdict(provider.ask(&device_code).await),
+        Errand::Verify(grant) => Answer::Verdict(provider.verify(&grant).await),
         Errand::Revoke(grant) => Answer::Revoked(provider.revoke(&grant).await),
     };
     heed(upstream, &sessions, &answer);
@@ -59,8 +60,9 @@ fn heed(upstream: &Upstream, sessions: &Sessions, answer: &Answer) {
             upstream.gate.heard();
             upstream.gate.pause(now + retry_after.unwrap_or(THROTTLED).min(LONGEST_PAUSE));
         }
+        // Whether the keys can be had says nothing of the endpoints.
+        Answer::Verdict(Verdict::Unverified(_)) | Answer::Revoked(_) => {}
         Answer::Begun(_) | Answer::Verdict(_) => upstream.gate.heard(),
-        Answer::Revoked(_) => {}
     }
 }
 

@@ -8,10 +8,14 @@ pub mod classify;
 mod client_auth;
 pub mod device;
 pub mod discovery;
+pub mod egress;
 pub mod exchange;
 pub mod gate;
+mod id_token;
+mod jwks;
 pub mod oauth;
 mod pkce;
+pub mod private_key;
 #[cfg(test)]
 mod script;
 pub mod settings;
@@ -35,8 +39,13 @@ pub trait Provider: Send + Sync + 'static {
     /// Why there is no code: one of the [`Failure`]s of a session that never began.
     fn begin<'a>(&'a self, scope: &'a str) -> BoxFuture<'a, Result<Began, Failure>>;
 
-    /// One device access token request (RFC 8628 §3.4).
+    /// One device access token request (RFC 8628 §3.4). Once tokens have come nothing more is waited for: an ID token is verified
+    /// with the keys at hand, or the tokens are [`Verdict::Unverified`].
     fn ask<'a>(&'a self, device_code: &'a DeviceCode) -> BoxFuture<'a, Verdict>;
+
+    /// Verifies the ID token of tokens that [`ask`](Provider::ask) gave as [`Verdict::Unverified`]; fetches the provider's keys if
+    /// it must. Gives `Authorized`, `Untrusted` or, while the keys cannot be had, `Unverified` again.
+    fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict>;
 
     /// Asks the provider to revoke the tokens (RFC 7009), the refresh token first. True when that is done or can never be;
     /// false when it is worth another try.

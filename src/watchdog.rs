@@ -4,7 +4,7 @@
 //! key and what giving up means. There are never two tasks for one key. A crash costs the task that crashed and nothing else:
 //! the replacement reads what it needs from the state that outlived its predecessor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -89,6 +89,8 @@ struct Running<C: Children> {
     children: Arc<C>,
     clock: Arc<dyn Clock>,
     tasks: JoinMap<C::Key, Result<(), Cause>>,
+    /// Keys whose task was to be started while it was running; it may have looked too early.
+    wanted: HashSet<C::Key>,
     beats: HashMap<C::Key, Beat>,
     restarts: HashMap<C::Key, Restarts>,
     storm: Arc<Mutex<Storm>>,
@@ -108,7 +110,7 @@ impl<C: Children> Clone for Watchdog<C> {
 }
 
 impl<C: Children> Watchdog<C> {
-    /// Runs the task of `key`, unless it is running or about to be started again.
+    /// Runs the task of `key`. If it is running or about to be started again, it runs once more when it has ended.
     pub fn start(&self, key: C::Key, ticket: Option<C::Ticket>) {
         let _ = self.orders.send(Order::Start(key, ticket));
     }
@@ -133,7 +135,15 @@ impl<C: Children> Kennel<C> {
     /// Runs until [`Watchdog::stop`] or until every [`Watchdog`] is gone.
     pub async fn run(self, children: Arc<C>, clock: Arc<dyn Clock>) {
         let Self { mut orders, storm } = self;
-        let mut running = Running { children, clock, tasks: JoinMap::new(), beats: HashMap::new(), restarts: HashMap::new(), storm };
+        let mut running = Running {
+            children,
+            clock,
+            tasks: JoinMap::new(),
+            wanted: HashSet::new(),
+            beats: HashMap::new(),
+            restarts: HashMap::new(),
+            storm,
+        };
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -152,7 +162,9 @@ impl<C: Children> Kennel<C> {
 
 impl<C: Children> Running<C> {
     fn start(&mut self, key: C::Key, ticket: Option<C::Ticket>) {
-        if !self.tasks.contains_key(&key) {
+        if self.tasks.contains_key(&key) {
+            self.wanted.insert(key);
+        } else {
             self.spawn(key, ticket, Duration::ZERO);
         }
     }
@@ -188,7 +200,9 @@ impl<C: Children> Running<C> {
         if self.beats.remove(&key).is_some_and(|beat| beat.was_accepted()) {
             self.restarts.remove(&key);
         }
+        let wanted = self.wanted.remove(&key);
         let cause = match end {
+            Ok(Ok(())) if wanted => return self.spawn(key, None, Duration::ZERO),
             Ok(Ok(())) => return,
             Ok(Err(cause)) => cause,
             Err(error) if error.is_panic() => Cause::Panicked,

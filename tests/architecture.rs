@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("shutdown", &[]),
     ("cli", &["telemetry"]),
+    ("login", &["kernel", "clock", "cli"]),
     ("demo", &["kernel", "clock", "provider"]),
     (
         "app",
@@ -159,6 +160,18 @@ fn the_watchdog_knows_no_session() {
     assert!(!imports.is_empty());
     for import in imports {
         assert!(WATCHDOG_KERNEL.iter().any(|allowed| format!("kernel::{import}").starts_with(allowed)), "use crate::kernel::{import}");
+    }
+}
+
+/// The terminal sign-in is a stranger to the service: it gets no further than the public API.
+#[test]
+fn the_terminal_sign_in_knows_nothing_of_the_service() {
+    let login = sources(&src()).into_iter().filter(|path| module(path) == "login").collect::<Vec<_>>();
+    assert!(login.len() > 5);
+    for path in login {
+        for import in code(&path).lines().filter_map(|line| line.strip_prefix("use crate::kernel::")) {
+            assert!(import.starts_with("time::"), "{}: use crate::kernel::{import}", path.display());
+        }
     }
 }
 

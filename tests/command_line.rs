@@ -205,8 +205,16 @@ other-idp  -          none         yes   no          missing                    
 other-idp: error: it names no device authorization endpoint; allow the device grant for this client there, or set device_authorization_endpoint
 other-idp: error: it names no token endpoint; set token_endpoint
 other-idp: info: it names no revocation endpoint; tokens that nobody claims stay valid until they expire
+people cannot sign in at 1 of 2 providers
 "
     );
+}
+
+#[test]
+fn what_nobody_could_ask_is_unknown_and_not_missing() {
+    let text = render(&[Row::new(&settings(&[]), Err("no answer within 15 s".to_owned()))]);
+    let cells: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(cells, ["acme", "failed", "none", "yes", "unknown", "unknown", "unknown"]);
 }
 
 /// A writer into memory.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anteroom::config::{Config, ConfigErrors, StoreUrl};
-use anteroom::provider::settings::ClientAuth;
+use anteroom::provider::settings::{AssertionAudience, ClientAuth};
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
@@ -102,6 +102,7 @@ name = "kiosk"
 key_sha256 = "{}"
 [http]
 allowed_origins = ["https://tv.example", "https://TV.example:8443"]
+owner_origins = ["https://kiosk.example"]
 trusted_proxies = ["10.0.0.0/8", "::1", "fd00::/8"]
 "#,
             secret.path(),
@@ -118,6 +119,7 @@ trusted_proxies = ["10.0.0.0/8", "::1", "fd00::/8"]
     assert_eq!(config.store.url, StoreUrl::Memory);
     assert!(!config.is_open());
     assert_eq!(config.http.allowed_origins, ["https://tv.example", "https://tv.example:8443"]);
+    assert_eq!(config.http.owner_origins, ["https://kiosk.example"]);
     assert_eq!(config.http.trusted_proxies, ["10.0.0.0/8", "::1", "fd00::/8"]);
 
     let [second, acme] = &config.providers[..] else { panic!("two providers, sorted by name") };
@@ -392,11 +394,49 @@ fn each_mistake_has_one_clear_line() {
         ),
         (
             acme("", "client_auth = 'private_key_jwt'"),
-            "providers.acme.client_auth: private_key_jwt is not in this version; use client_secret_basic or client_secret_post".to_owned(),
+            "providers.acme.private_key_file: is missing, and client_auth needs it; name a PEM or JWK file".to_owned(),
+        ),
+        (
+            acme("", &format!("client_auth = 'private_key_jwt'\nclient_secret = 'x'\nprivate_key_file = '{}'", test_key("rsa.pem"))),
+            "providers.acme.client_auth: is private_key_jwt, but there is a client secret; remove the secret".to_owned(),
+        ),
+        (
+            acme("", &format!("client_auth = 'none'\nprivate_key_file = '{}'", test_key("rsa.pem"))),
+            "providers.acme.private_key_file: is of no use to this client_auth; remove it, or use private_key_jwt".to_owned(),
+        ),
+        (
+            acme("", &format!("private_key_file = '{}'", test_key("README"))),
+            "providers.acme.private_key_file: the file holds no private key; expected PKCS#8 PEM (\"BEGIN PRIVATE KEY\") or a private JWK".to_owned(),
+        ),
+        (
+            acme("", &format!("private_key_file = '{}'", test_key("rsa-public.pem"))),
+            "providers.acme.private_key_file: the file holds no private key; expected PKCS#8 PEM (\"BEGIN PRIVATE KEY\") or a private JWK".to_owned(),
+        ),
+        (
+            acme("", &format!("private_key_file = '{}'", test_key("p256-sec1.pem"))),
+            "providers.acme.private_key_file: the file is of a kind that cannot be read here; convert it with \"openssl pkcs8 -topk8 -nocrypt\""
+                .to_owned(),
+        ),
+        (
+            acme("", &format!("private_key_file = '{}'", test_key("rsa-1024.pem"))),
+            "providers.acme.private_key_file: the file holds a key that cannot be used; expected RSA of 2048 bits or more, P-256, P-384 or Ed25519"
+                .to_owned(),
+        ),
+        (acme("", "private_key_id = 'k'"), "providers.acme.private_key_id: names no key; set private_key_file".to_owned()),
+        (acme("", "private_key_file = '/nonexistent'"), "providers.acme.private_key_file: the file cannot be read (entity not found)".to_owned()),
+        (acme("", "assertion_audience = 'x'"), "providers.acme.assertion_audience: expected \"issuer\" or \"token_endpoint\"".to_owned()),
+        (acme("", "basic_raw = true"), "providers.acme.basic_raw: is for client_auth = \"client_secret_basic\"; remove it".to_owned()),
+        (
+            acme("", "allow_networks = ['10.0.0.0/33']"),
+            "providers.acme.allow_networks: expected networks such as [\"10.0.0.0/8\", \"fd00::/8\"]".to_owned(),
+        ),
+        (
+            acme("", "issuer_template = 'https://id.test/common'"),
+            "providers.acme.issuer_template: has no {tenantid} in it; leave it out where the issuer is one".to_owned(),
         ),
         (
             acme("", "client_auth = 'basic'"),
-            "providers.acme.client_auth: expected \"none\", \"client_secret_basic\" or \"client_secret_post\"".to_owned(),
+            "providers.acme.client_auth: expected \"none\", \"client_secret_basic\", \"client_secret_post\" or \"private_key_jwt\"".to_owned(),
         ),
         (
             "[providers.acme]\npreset = 'github'\nclient_id = 'a'".to_owned(),
@@ -447,6 +487,7 @@ fn each_mistake_has_one_clear_line() {
         ),
         // HTTP.
         (format!("{ACME}[http]\nallowed_origins = ['*']"), origins.to_owned()),
+        (format!("{ACME}[http]\nowner_origins = ['*']"), origins.replace("allowed", "owner")),
         (format!("{ACME}[http]\nallowed_origins = ['https://tv.example/']"), origins.to_owned()),
         (format!("{ACME}[http]\nallowed_origins = ['ftp://tv.example']"), origins.to_owned()),
         (format!("{ACME}[http]\nallowed_origins = ['https://u@tv.example']"), origins.to_owned()),
@@ -596,6 +637,12 @@ fn no_error_repeats_a_value() {
         "issuer",
         "token_endpoint",
         "client_auth",
+        "private_key_file",
+        "private_key_id",
+        "assertion_audience",
+        "basic_raw",
+        "allow_networks",
+        "issuer_template",
         "preset",
         "proxy",
         "scopes",
@@ -630,6 +677,39 @@ proptest! {
             prop_assert!(errors.lines().iter().all(|line| line.contains(": ") && !line.contains('\n')), "{errors}");
         }
     }
+}
+
+/// A key that lies in the open: for tests alone.
+fn test_key(file: &str) -> String {
+    format!("{}/tests/fixtures/keys/{file}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn a_private_key_is_a_way_to_authenticate() {
+    let pem = load(&acme("", &format!("private_key_file = '{}'", test_key("p256.pem"))), &[]).unwrap().providers.remove(0);
+    assert_eq!((pem.client_auth, pem.assertion_audience), (ClientAuth::PrivateKeyJwt, AssertionAudience::Issuer));
+    assert!(pem.private_key.is_some());
+    let key = test_key("ed25519.json");
+    let more = format!("client_auth = 'private_key_jwt'\nprivate_key_file = '{key}'\nassertion_audience = 'token_endpoint'");
+    let jwk = load(&acme("", &more), &[]).unwrap().providers.remove(0);
+    assert_eq!((jwk.client_auth, jwk.assertion_audience), (ClientAuth::PrivateKeyJwt, AssertionAudience::TokenEndpoint));
+}
+
+#[test]
+fn a_private_key_is_not_lent_to_callers_without_a_key() {
+    let open = |more: &str| load(&acme("listen = '0.0.0.0:0'\nallow_anonymous = true", more), &[]);
+    let key = format!("private_key_file = '{}'", test_key("p256.pem"));
+    assert!(open(&key).unwrap_err().to_string().starts_with("providers.acme.allow_anonymous: must be true"));
+    assert!(open(&format!("{key}\nallow_anonymous = true")).is_ok());
+}
+
+#[test]
+fn what_is_said_of_a_provider_besides_its_endpoints_is_kept() {
+    let more = "client_secret = 'x'\nbasic_raw = true\nissuer_template = 'https://id.test/{tenantid}/v2.0'\nallow_networks = ['10.0.0.0/8', 'fd00::1']";
+    let acme = load(&acme("", more), &[]).unwrap().providers.remove(0);
+    assert_eq!(acme.client_auth, ClientAuth::ClientSecretBasicRaw);
+    assert_eq!(acme.issuer_template.as_deref(), Some("https://id.test/{tenantid}/v2.0"));
+    assert_eq!(acme.allow_networks.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "fd00::1/128"]);
 }
 
 #[test]

@@ -101,6 +101,8 @@ fn verdicts() -> impl Strategy<Value = Verdict> {
         6 => Just(Verdict::Pending),
         2 => (wait(), wait()).prop_map(|(interval, retry_after)| Verdict::SlowDown { interval, retry_after }),
         1 => Just(()).prop_map(|()| Verdict::Authorized(grant())),
+        1 => Just(()).prop_map(|()| Verdict::Unverified(grant())),
+        1 => Just(()).prop_map(|()| Verdict::Untrusted(grant())),
         1 => Just(Verdict::Denied),
         1 => Just(Verdict::Expired),
         1 => Just(Verdict::DeadCode),
@@ -457,6 +459,86 @@ fn a_grant_that_comes_after_the_cancel_is_kept_only_to_be_revoked() {
     let Some((attempt, Errand::Revoke(_))) = revoking else { panic!("not a revocation") };
     let session = session.revoked(attempt, true, now).expect("open");
     assert!(session.attempt(now + secs(3600)).is_err(), "revoked once");
+}
+
+fn is_revoking(session: &Session, now: Timestamp) -> bool {
+    matches!(session.clone().attempt(now), Ok((_, Some((_, Errand::Revoke(_))))))
+}
+
+#[test]
+fn tokens_are_withheld_until_they_are_verified() {
+    let session = pending();
+    let (now, revision, version) = (session.next_poll_at().expect("pending"), session.revision(), session.version());
+    let session = polled(session, Verdict::Unverified(grant()));
+    assert_eq!((session.status(), session.revision()), (Status::Pending, revision), "a reader sees no change");
+    assert!(session.version() > version, "the tokens must survive");
+    assert_eq!(session.clone().claim(None, now).err(), Some(Refused::StillPending));
+    let (_, Some((_, Errand::Verify(_)))) = session.clone().attempt(now).expect("due at once") else { panic!("not verified") };
+
+    let session = polled(session, Verdict::Unverified(grant()));
+    assert_eq!(session.next_poll_at(), Some(now + secs(5)));
+    let session = polled(session, Verdict::Authorized(grant()));
+    assert_eq!(session.status(), Status::Authorized);
+    assert!(session.claim(None, now + secs(5)).is_ok());
+}
+
+#[test]
+fn tokens_that_cannot_be_verified_for_ten_minutes_are_revoked() {
+    let mut session = polled(pending(), Verdict::Unverified(grant()));
+    let since = session.next_poll_at().expect("withheld");
+    while session.status() == Status::Pending {
+        session = polled(session, Verdict::Unverified(grant()));
+    }
+    assert_eq!(failure(&session), Some(Failure::IdTokenInvalid));
+    assert!(is_revoking(&session, since + secs(600)) && !is_revoking(&session, since + secs(599)));
+}
+
+#[test]
+fn untrusted_tokens_are_handed_to_nobody_and_revoked() {
+    for session in [pending(), polled(pending(), Verdict::Unverified(grant()))] {
+        let now = session.next_poll_at().expect("pending");
+        let session = polled(session, Verdict::Untrusted(grant()));
+        assert_eq!(failure(&session), Some(Failure::IdTokenInvalid));
+        assert_eq!(session.clone().claim(None, now).err(), Some(Refused::NotAuthorized));
+        assert!(is_revoking(&session, now));
+    }
+}
+
+#[test]
+fn withheld_tokens_are_revoked_when_their_session_ends() {
+    let session = polled(pending(), Verdict::Unverified(grant()));
+    let now = session.next_poll_at().expect("withheld");
+    assert!(is_revoking(&session.clone().cancel(now).expect("pending"), now));
+    assert!(is_revoking(&session.clone().fail(Failure::InternalError, now).expect("pending"), now));
+
+    let (session, attempt) = announced(session, now);
+    let session = session.cancel(now).expect("pending");
+    let session = session.report(attempt, Verdict::Authorized(grant()), now, Jitter(0), &TERMS).expect("the attempt is open");
+    assert_eq!(session.status(), Status::Cancelled);
+    assert!(is_revoking(&session, now));
+}
+
+#[test]
+fn a_poller_that_dies_while_it_verifies_loses_no_token() {
+    let session = polled(pending(), Verdict::Unverified(grant()));
+    let now = session.next_poll_at().expect("withheld");
+    let (session, _) = announced(session, now);
+    let (session, announced) = session.attempt(now + secs(1)).expect("the open attempt is dead");
+    assert!(announced.is_none());
+    assert_eq!(session.next_poll_at(), Some(now + secs(6)));
+    assert!(matches!(session.attempt(now + secs(6)), Ok((_, Some((_, Errand::Verify(_)))))));
+}
+
+#[test]
+fn untrusted_tokens_that_come_after_the_cancel_are_revoked_too() {
+    for verdict in [Verdict::Unverified(grant()), Verdict::Untrusted(grant())] {
+        let session = pending();
+        let now = session.next_poll_at().expect("pending");
+        let (session, attempt) = announced(session, now);
+        let session = session.cancel(now).expect("it was pending");
+        let session = session.report(attempt, verdict, now, Jitter(0), &TERMS).expect("the attempt is open");
+        assert!(is_revoking(&session, now));
+    }
 }
 
 #[test]

@@ -59,11 +59,20 @@ fn the_image_calls_commands_that_exist() {
     assert_eq!(entrypoint, health[..1], "the health check is not ours");
     assert!(help(&health[1]).contains(&health[1]));
 
-    let command = words(&dockerfile.only("CMD"));
-    let usage = help(&command[0]);
-    for option in command.iter().filter(|word| word.starts_with("--")) {
-        assert!(usage.contains(option.as_str()), "{} knows no {option}", command[0]);
+    assert_eq!(words(&dockerfile.only("CMD")), ["serve"]);
+    assert!(help("serve").contains("Run the service"));
+}
+
+#[test]
+fn the_service_and_its_health_check_find_the_same_configuration_in_the_image() {
+    let dockerfile = Dockerfile::read();
+    let (variable, path) = dockerfile.last_stage().find_map(|(name, rest)| rest.split_once('=').filter(|_| name == "ENV")).unwrap();
+    assert!(path.starts_with('/') && path.ends_with(".toml"), "{path} depends on the working directory");
+    let health = words(dockerfile.only("HEALTHCHECK").strip_prefix("CMD ").unwrap());
+    for command in [&words(&dockerfile.only("CMD"))[0], &health[1]] {
+        assert!(help(command).contains(&format!("[env: {variable}=")), "{command} does not read {variable}");
     }
+    assert!(!health.contains(&"--config".to_owned()), "there are two configurations");
 }
 
 #[test]

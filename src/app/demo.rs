@@ -50,7 +50,7 @@ pub async fn start(port: u16, provider_port: u16, clock: Arc<dyn Clock>) -> Resu
         ("ANTEROOM_PROVIDERS__DEMO__ISSUER", provider.issuer().to_owned()),
         ("ANTEROOM_PROVIDERS__DEMO__DISPLAY_NAME", "Demo provider".to_owned()),
         ("ANTEROOM_PROVIDERS__DEMO__CLIENT_ID", "demo-tv".to_owned()),
-        ("ANTEROOM_PROVIDERS__DEMO__SCOPES", r#"["profile"]"#.to_owned()),
+        ("ANTEROOM_PROVIDERS__DEMO__SCOPES", r#"["openid", "profile"]"#.to_owned()),
     ];
     let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value));
     let config = Config::load(None, settings).map_err(DemoError::Config)?;
@@ -66,7 +66,10 @@ pub async fn start(port: u16, provider_port: u16, clock: Arc<dyn Clock>) -> Resu
 
 impl fmt::Display for Demo {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "Open http://{} and sign in: that page is the TV.", self.address)?;
-        write!(formatter, "The development provider, where you approve, deny and break things, is at {}", self.provider.url("/device"))
+        let Self { address, provider, .. } = self;
+        writeln!(formatter, "Anteroom with a development provider, on this machine only. Open both pages side by side:")?;
+        writeln!(formatter, "  the TV        http://{address}  (begin a sign-in there)")?;
+        writeln!(formatter, "  the provider  {}  (approve the code there, or break something first)", provider.url("/device"))?;
+        write!(formatter, "Ctrl+C stops it. Nothing is kept.")
     }
 }

@@ -13,7 +13,6 @@ use axum::response::Response;
 use axum::routing::get;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use reqwest::Client;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,12 +23,13 @@ use super::{App, Parts};
 use crate::clock::Clock;
 use crate::config::{ADMIN_LISTEN, Config, StoreUrl};
 use crate::http::callers::{Caller, Callers};
+use crate::http::cors::Origins;
 use crate::http::health::Health;
 use crate::http::serve::{Limits, serve};
 use crate::http::{Api, router};
 use crate::metrics::Metrics;
 use crate::provider::Provider;
-use crate::provider::exchange::{ClientError, client};
+use crate::provider::exchange::{ClientError, client_for};
 use crate::provider::oauth::OAuthProvider;
 use crate::provider::settings::Settings;
 use crate::sessions::Quota;
@@ -62,17 +62,14 @@ pub struct Unsupervised;
 /// For all that is to end, once it was told to.
 const LONGEST_STOP: Duration = Duration::from_secs(10);
 
-/// The configured providers, each as one OAuth client; they share one HTTP client, except those behind a proxy of their own.
+/// The configured providers, each as one OAuth client with an HTTP client of its own: it reaches only what that provider may
+/// lead to.
 ///
 /// # Errors
 /// The HTTP client cannot be made.
 pub fn providers(settings: &[Settings], clock: &Arc<dyn Clock>) -> Result<Vec<(Settings, Arc<OAuthProvider>)>, ClientError> {
-    let shared = client(None)?;
     let provider = |settings: &Settings| {
-        let http: Client = match &settings.proxy {
-            Some(proxy) => client(Some(proxy))?,
-            None => shared.clone(),
-        };
+        let http = client_for(settings)?;
         Ok((settings.clone(), Arc::new(OAuthProvider::new(settings.clone(), http, Arc::clone(clock)))))
     };
     settings.iter().map(provider).collect()
@@ -199,6 +196,10 @@ fn metrics(app: &App) -> Router {
     Router::new().route("/metrics", get(async move || (content_type, metrics.render(&sessions.census()))))
 }
 
+fn origins(texts: &[String]) -> Vec<HeaderValue> {
+    texts.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect()
+}
+
 fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts: bool) -> Api {
     let health = app.health();
     let stopped = stopping.clone();
@@ -220,7 +221,7 @@ fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts:
             .boxed()
         }),
         restarts: shows_restarts.then(|| Arc::new(app.crashes()) as _),
-        allowed_origins: config.http.allowed_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect(),
+        origins: Origins { watchers: origins(&config.http.allowed_origins), owners: origins(&config.http.owner_origins) },
         stopping: stopping.clone(),
     }
 }

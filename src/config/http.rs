@@ -8,9 +8,12 @@ use super::section::Section;
 
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct HttpSettings {
-    /// `http.allowed_origins`, `ANTEROOM_HTTP__ALLOWED_ORIGINS`: pages that may read us from a browser (CORS), as
+    /// `http.allowed_origins`, `ANTEROOM_HTTP__ALLOWED_ORIGINS`: pages that may watch sign-ins from a browser (CORS), as
     /// `scheme://host[:port]` in the form in which browsers send it. Default: none.
     pub allowed_origins: Vec<String>,
+    /// `http.owner_origins`, `ANTEROOM_HTTP__OWNER_ORIGINS`: pages that may moreover begin, claim, renew and cancel sign-ins
+    /// from a browser, so that secrets and tokens get there. Default: none.
+    pub owner_origins: Vec<String>,
     /// `http.trusted_proxies`, `ANTEROOM_HTTP__TRUSTED_PROXIES`: addresses or networks (CIDR) whose `Forwarded` headers are
     /// believed. Default: none.
     pub trusted_proxies: Vec<String>,
@@ -19,9 +22,10 @@ pub struct HttpSettings {
 impl HttpSettings {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let allowed_origins = section.take("allowed_origins").and_then(|entry| entry.texts(origin)).unwrap_or_default();
+        let owner_origins = section.take("owner_origins").and_then(|entry| entry.texts(origin)).unwrap_or_default();
         let trusted_proxies = section.take("trusted_proxies").and_then(|entry| entry.texts(network)).unwrap_or_default();
         section.finish();
-        Self { allowed_origins, trusted_proxies }
+        Self { allowed_origins, owner_origins, trusted_proxies }
     }
 }
 

@@ -8,8 +8,10 @@ use secrecy::SecretString;
 use url::Host;
 
 use super::section::Section;
+use crate::provider::egress::Network;
 use crate::provider::gate::Limits;
-use crate::provider::settings::{ClientAuth, Endpoints, Settings};
+use crate::provider::private_key::PrivateKey;
+use crate::provider::settings::{AssertionAudience, ClientAuth, Endpoints, Settings, TENANT};
 
 const MAX_IN_FLIGHT: usize = 64;
 
@@ -21,6 +23,7 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Settings> {
     let allow_http = section.take("allow_http").and_then(|entry| entry.boolean()).unwrap_or(false);
     require_addresses(&section);
     let issuer = section.take("issuer").and_then(|entry| entry.text(|text| issuer(text, allow_http)));
+    let issuer_template = section.take("issuer_template").and_then(|entry| entry.text(|text| issuer_template(text, allow_http)));
     let mut endpoint = |key| section.take(key).and_then(|entry| entry.text(|text| endpoint(text, allow_http)));
     let endpoints = Endpoints {
         device_authorization: endpoint("device_authorization_endpoint"),
@@ -29,15 +32,19 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Settings> {
         jwks: endpoint("jwks_uri"),
     };
     let client_id = section.need("client_id").and_then(|entry| entry.text(plain));
-    let has_secret = section.has("client_secret") || section.has("client_secret_file");
+    let proof =
+        Proof { has_secret: section.has("client_secret") || section.has("client_secret_file"), has_key: section.has("private_key_file") };
     let client_secret = client_secret(&mut section);
-    let client_auth = client_auth(&mut section, has_secret);
+    let private_key = private_key(&mut section);
+    let client_auth = client_auth(&mut section, proof);
+    let assertion_audience = section.take("assertion_audience").and_then(|entry| entry.text(assertion_audience)).unwrap_or_default();
     let scopes = section.take("scopes").and_then(|entry| entry.texts(scope)).unwrap_or_default();
     let allowed_scopes = allowed_scopes(&mut section, &scopes);
     let audience = section.take("audience").and_then(|entry| entry.text(plain));
     let resource = section.take("resource").and_then(|entry| entry.text_or_texts(plain)).unwrap_or_default();
     let pkce = section.take("pkce").and_then(|entry| entry.boolean()).unwrap_or(true);
     let display_name = section.take("display_name").and_then(|entry| entry.text(plain)).unwrap_or_else(|| name.to_owned());
+    let allow_networks = section.take("allow_networks").and_then(|entry| entry.texts(network)).unwrap_or_default();
     let proxy = section.take("proxy").and_then(|entry| entry.text(web_url));
     let allow_anonymous = section.take("allow_anonymous").and_then(|entry| entry.boolean()).unwrap_or(false);
     let limits = Limits {
@@ -52,16 +59,20 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Settings> {
         name: Arc::from(name),
         display_name,
         issuer,
+        issuer_template,
         endpoints,
         client_id: client_id?,
         client_secret,
         client_auth,
+        private_key,
+        assertion_audience,
         scopes,
         allowed_scopes,
         audience,
         resource,
         pkce,
         allow_http,
+        allow_networks,
         proxy,
         limits,
         allow_anonymous,
@@ -88,26 +99,77 @@ fn client_secret(section: &mut Section<'_>) -> Option<SecretString> {
     secret.or(from_file)
 }
 
-fn client_auth(section: &mut Section<'_>, has_secret: bool) -> ClientAuth {
-    let default = if has_secret { ClientAuth::ClientSecretBasic } else { ClientAuth::None };
-    let Some(entry) = section.take("client_auth") else { return default };
-    let method = entry.text(|text| match text {
-        "none" => Ok(ClientAuth::None),
-        "client_secret_basic" => Ok(ClientAuth::ClientSecretBasic),
-        "client_secret_post" => Ok(ClientAuth::ClientSecretPost),
-        "private_key_jwt" => Err("private_key_jwt is not in this version; use client_secret_basic or client_secret_post".to_owned()),
-        _ => Err("expected \"none\", \"client_secret_basic\" or \"client_secret_post\"".to_owned()),
-    });
+/// The file is PEM or a JWK; the id becomes the `kid` of the assertions.
+fn private_key(section: &mut Section<'_>) -> Option<Arc<PrivateKey>> {
+    let id = section.take("private_key_id").and_then(|entry| entry.text(plain));
+    if id.is_some() && !section.has("private_key_file") {
+        section.report("private_key_id", "names no key; set private_key_file");
+    }
+    let read = |text: &str| PrivateKey::read(text, id.clone()).map(Arc::new).map_err(|why| format!("the file {why}"));
+    section.take("private_key_file").and_then(|entry| entry.text(|path| read(&file(path)?)))
+}
+
+/// What the client can prove itself with.
+#[derive(Clone, Copy)]
+struct Proof {
+    has_secret: bool,
+    has_key: bool,
+}
+
+fn client_auth(section: &mut Section<'_>, proof: Proof) -> ClientAuth {
+    let default = match proof {
+        Proof { has_secret: true, .. } => ClientAuth::ClientSecretBasic,
+        Proof { has_key: true, .. } => ClientAuth::PrivateKeyJwt,
+        _ => ClientAuth::None,
+    };
+    let method = section.take("client_auth").map_or(Some(default), |entry| entry.text(method));
+    let basic_raw = section.take("basic_raw").and_then(|entry| entry.boolean()).unwrap_or(false);
+    let Some(method) = method else { return default };
+    let Proof { has_secret, has_key } = proof;
     match method {
-        Some(ClientAuth::None) if has_secret => {
+        ClientAuth::None if has_secret => {
             section.report("client_auth", "is none, but there is a client secret; remove the secret, or use client_secret_basic");
         }
-        Some(ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost) if !has_secret => {
+        ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost if !has_secret => {
             section.report("client_secret", "is missing, and client_auth needs it; set client_secret or client_secret_file");
+        }
+        ClientAuth::PrivateKeyJwt if !has_key => {
+            section.report("private_key_file", "is missing, and client_auth needs it; name a PEM or JWK file");
+        }
+        ClientAuth::PrivateKeyJwt if has_secret => {
+            section.report("client_auth", "is private_key_jwt, but there is a client secret; remove the secret");
+        }
+        method if method != ClientAuth::PrivateKeyJwt && has_key => {
+            section.report("private_key_file", "is of no use to this client_auth; remove it, or use private_key_jwt");
         }
         _ => {}
     }
-    method.unwrap_or(default)
+    match (method, basic_raw) {
+        (ClientAuth::ClientSecretBasic, true) => ClientAuth::ClientSecretBasicRaw,
+        (_, true) => {
+            section.report("basic_raw", "is for client_auth = \"client_secret_basic\"; remove it");
+            method
+        }
+        (_, false) => method,
+    }
+}
+
+fn method(text: &str) -> Result<ClientAuth, String> {
+    match text {
+        "none" => Ok(ClientAuth::None),
+        "client_secret_basic" => Ok(ClientAuth::ClientSecretBasic),
+        "client_secret_post" => Ok(ClientAuth::ClientSecretPost),
+        "private_key_jwt" => Ok(ClientAuth::PrivateKeyJwt),
+        _ => Err("expected \"none\", \"client_secret_basic\", \"client_secret_post\" or \"private_key_jwt\"".to_owned()),
+    }
+}
+
+fn assertion_audience(text: &str) -> Result<AssertionAudience, String> {
+    match text {
+        "issuer" => Ok(AssertionAudience::Issuer),
+        "token_endpoint" => Ok(AssertionAudience::TokenEndpoint),
+        _ => Err("expected \"issuer\" or \"token_endpoint\"".to_owned()),
+    }
 }
 
 fn allowed_scopes(section: &mut Section<'_>, scopes: &[String]) -> Vec<String> {
@@ -132,8 +194,16 @@ fn secret(text: &str) -> Result<SecretString, String> {
     plain(text).map(SecretString::from)
 }
 
+fn file(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(Path::new(path)).map_err(|error| format!("the file cannot be read ({})", error.kind()))
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    text.parse().map_err(|()| "expected networks such as [\"10.0.0.0/8\", \"fd00::/8\"]".to_owned())
+}
+
 fn secret_file(path: &str) -> Result<SecretString, String> {
-    let text = std::fs::read_to_string(Path::new(path)).map_err(|error| format!("the file cannot be read ({})", error.kind()))?;
+    let text = file(path)?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err("the file is empty".to_owned()),
         text => secret(text).map_err(|_| "the file has more than one line".to_owned()),
@@ -154,6 +224,13 @@ fn issuer(text: &str, allow_http: bool) -> Result<String, String> {
         Some(_) => Err("an issuer has no query".to_owned()),
         None => Ok(text.to_owned()),
     }
+}
+
+fn issuer_template(text: &str, allow_http: bool) -> Result<String, String> {
+    if !text.contains(TENANT) {
+        return Err(format!("has no {TENANT} in it; leave it out where the issuer is one"));
+    }
+    issuer(&text.replace(TENANT, "tenant"), allow_http).map(|_| text.to_owned())
 }
 
 fn endpoint(text: &str, allow_http: bool) -> Result<Url, String> {

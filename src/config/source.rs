@@ -20,7 +20,7 @@ pub(super) type Entries = BTreeMap<String, Node>;
 
 const PREFIX: &str = "ANTEROOM_";
 /// Read by the command line, or by the tests.
-const NOT_KEYS: [&str; 3] = ["CONFIG", "LOG", "LOG_FORMAT"];
+const NOT_KEYS: [&str; 4] = ["CONFIG", "KEY", "LOG", "LOG_FORMAT"];
 const TEST_PREFIX: &str = "TEST_";
 
 /// The variables of this process that may concern us. What is not Unicode keeps a replacement character, which is refused.

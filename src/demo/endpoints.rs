@@ -1,4 +1,4 @@
-//! What a client may ask: discovery (RFC 8414), device authorization and token (RFC 8628), revocation (RFC 7009), userinfo.
+//! What a client may ask: discovery (RFC 8414), device authorization and token (RFC 8628), revocation (RFC 7009), userinfo, keys.
 
 use std::sync::Arc;
 
@@ -8,19 +8,25 @@ use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::response::Response;
 use axum::routing::{get, post};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::clients::{self, Refused};
+use super::clients::{self, Assertions, Here, Refused};
 use super::codes::{Decision, Ruling};
 use super::exchange::{Received, Shared, exchange};
 use super::form::Form;
-use super::options::{Client, Options, Replay};
+use super::keys::SigningKey;
+use super::options::{Client, IdTokens, Options, Replay};
 use super::record::Outcome;
 use super::script::Endpoint;
 use super::tokens::{ACCESS_TOKEN_LIFETIME, Issued};
 use super::wire::Reply;
+use crate::kernel::time::Timestamp;
 
+const AUTH_METHODS: [&str; 4] = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"];
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+const PERSON: &str = "demo-person";
+const PERSON_NAME: &str = "Demo Person";
 
 pub fn router() -> Router<Arc<Shared>> {
     Router::new()
@@ -30,6 +36,7 @@ pub fn router() -> Router<Arc<Shared>> {
         .route("/token", post(token))
         .route("/revoke", post(revocation))
         .route("/userinfo", get(userinfo))
+        .route("/jwks", get(keys))
 }
 
 async fn discovery(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -57,6 +64,10 @@ async fn userinfo(State(shared): State<Arc<Shared>>, request: Request) -> Respon
     exchange(shared, Endpoint::Userinfo, request, who_is).await
 }
 
+async fn keys(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    exchange(shared, Endpoint::Keys, request, |shared, _| Reply::json(StatusCode::OK, &shared.state.lock().key.set(), Outcome::Done)).await
+}
+
 /// Both documents are the same; the issuer has no path, so both are where a client looks for them.
 fn metadata(issuer: &str) -> Reply {
     let body = json!({
@@ -65,11 +76,15 @@ fn metadata(issuer: &str) -> Reply {
         "token_endpoint": format!("{issuer}/token"),
         "revocation_endpoint": format!("{issuer}/revoke"),
         "userinfo_endpoint": format!("{issuer}/userinfo"),
+        "jwks_uri": format!("{issuer}/jwks"),
         "grant_types_supported": [DEVICE_GRANT, "refresh_token"],
         "response_types_supported": [],
         "scopes_supported": ["openid", "profile", "email", "offline_access"],
-        "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
-        "revocation_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["EdDSA"],
+        "token_endpoint_auth_methods_supported": AUTH_METHODS,
+        "token_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256", "ES384", "EdDSA"],
+        "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
         "code_challenge_methods_supported": ["S256"],
     });
     Reply::json(StatusCode::OK, &body, Outcome::Done)
@@ -79,7 +94,7 @@ fn metadata(issuer: &str) -> Reply {
 fn issue_code(shared: &Shared, received: &Received) -> Result<Reply, OAuthError> {
     let form = received.form()?;
     let state = &mut *shared.state.lock();
-    let client = authenticate(&state.options, received, form)?;
+    let client = authenticate(&state.options, &mut state.assertions, shared, received, form)?;
     let challenge = challenge(form)?;
     let scope = form.get("scope").unwrap_or_default();
     if !scope.split(' ').all(is_scope_token) {
@@ -104,14 +119,16 @@ fn issue_code(shared: &Shared, received: &Received) -> Result<Reply, OAuthError>
 fn issue_tokens(shared: &Shared, received: &Received) -> Result<Reply, OAuthError> {
     let form = received.form()?;
     let state = &mut *shared.state.lock();
-    let client = authenticate(&state.options, received, form)?;
+    let client = authenticate(&state.options, &mut state.assertions, shared, received, form)?;
     let now = shared.clock.now();
     match form.get("grant_type") {
         Some(DEVICE_GRANT) => {}
         Some("refresh_token") => {
             let token = form.get("refresh_token").ok_or(OAuthError::invalid_request("refresh_token is missing"))?;
             let issued = state.tokens.refresh(token, &client.id, now);
-            return issued.map(token_response).ok_or(OAuthError::new("invalid_grant", "the refresh token is not in force"));
+            return issued
+                .map(|issued| token_response(issued, None))
+                .ok_or(OAuthError::new("invalid_grant", "the refresh token is not in force"));
         }
         Some(_) => return Err(OAuthError::new("unsupported_grant_type", "only device codes and refresh tokens are taken here")),
         None => return Err(OAuthError::invalid_request("grant_type is missing")),
@@ -123,7 +140,8 @@ fn issue_tokens(shared: &Shared, received: &Received) -> Result<Reply, OAuthErro
         Ruling::Tokens => {
             let issued = state.tokens.issue(&code.client, &code.scope, now);
             code.decision = Decision::Redeemed(issued.grant);
-            Ok(token_response(issued))
+            let id_token = id_token(&shared.issuer, &state.key, options.id_tokens, &client.id, &issued, now);
+            Ok(token_response(issued, id_token))
         }
         Ruling::Replayed(grant) => {
             if options.replay == Replay::Revoke {
@@ -141,8 +159,31 @@ fn issue_tokens(shared: &Shared, received: &Received) -> Result<Reply, OAuthErro
     }
 }
 
-/// RFC 6749 §5.1. An ID token for the scope `openid` belongs in here, together with `jwks_uri` in the metadata; none is issued.
-fn token_response(issued: Issued) -> Reply {
+/// OpenID Connect Core §2, for the scope `openid`.
+fn id_token(issuer: &str, key: &SigningKey, kind: IdTokens, client: &str, issued: &Issued, now: Timestamp) -> Option<String> {
+    let has = |wanted| issued.scope.split(' ').any(|scope| scope == wanted);
+    let key = match kind {
+        _ if !has("openid") => return None,
+        IdTokens::Sound => key.clone(),
+        IdTokens::Forged => SigningKey::generate().named(key.kid()),
+        IdTokens::None => return None,
+    };
+    let seconds = now.as_millis() / 1000;
+    let mut claims = Map::new();
+    let mut claim = |name: &str, value: Value| _ = claims.insert(name.to_owned(), value);
+    claim("iss", issuer.into());
+    claim("sub", PERSON.into());
+    claim("aud", client.into());
+    claim("iat", seconds.into());
+    claim("exp", (seconds + ACCESS_TOKEN_LIFETIME.as_secs()).into());
+    if has("profile") {
+        claim("name", PERSON_NAME.into());
+    }
+    Some(key.sign(&claims))
+}
+
+/// RFC 6749 §5.1.
+fn token_response(issued: Issued, id_token: Option<String>) -> Reply {
     let mut body = json!({
         "access_token": issued.access_token,
         "token_type": "Bearer",
@@ -150,6 +191,7 @@ fn token_response(issued: Issued) -> Reply {
     });
     if let Some(members) = body.as_object_mut() {
         members.extend(issued.refresh_token.map(|token| ("refresh_token".to_owned(), token.into())));
+        members.extend(id_token.map(|token| ("id_token".to_owned(), token.into())));
         members.extend((!issued.scope.is_empty()).then(|| ("scope".to_owned(), issued.scope.into())));
     }
     Reply::json(StatusCode::OK, &body, Outcome::Tokens)
@@ -159,7 +201,7 @@ fn token_response(issued: Issued) -> Reply {
 fn revoke(shared: &Shared, received: &Received) -> Result<Reply, OAuthError> {
     let form = received.form()?;
     let state = &mut *shared.state.lock();
-    let client = authenticate(&state.options, received, form)?;
+    let client = authenticate(&state.options, &mut state.assertions, shared, received, form)?;
     let token = form.get("token").ok_or(OAuthError::invalid_request("token is missing"))?;
     state.tokens.revoke(token, &client.id);
     Ok(Reply { body: Default::default(), ..Reply::json(StatusCode::OK, &json!({}), Outcome::Done) })
@@ -171,7 +213,7 @@ fn who_is(shared: &Shared, received: &Received) -> Reply {
     let token = presented.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token);
     let state = shared.state.lock();
     match token.and_then(|token| state.tokens.scope_of(token, shared.clock.now())) {
-        Some(scope) => Reply::json(StatusCode::OK, &json!({ "sub": "demo-person", "name": "Demo Person", "scope": scope }), Outcome::Done),
+        Some(scope) => Reply::json(StatusCode::OK, &json!({ "sub": PERSON, "name": PERSON_NAME, "scope": scope }), Outcome::Done),
         None => Reply {
             challenge: Some("Bearer error=\"invalid_token\""),
             ..OAuthError::new("invalid_token", "the access token is not in force").with_status(401).into_reply()
@@ -179,8 +221,16 @@ fn who_is(shared: &Shared, received: &Received) -> Reply {
     }
 }
 
-fn authenticate<'a>(options: &'a Options, received: &Received, form: &Form) -> Result<&'a Client, OAuthError> {
-    clients::authenticate(&options.clients, &received.parts.headers, form).map_err(|refused| match refused {
+fn authenticate<'a>(
+    options: &'a Options,
+    assertions: &mut Assertions,
+    shared: &Shared,
+    received: &Received,
+    form: &Form,
+) -> Result<&'a Client, OAuthError> {
+    let token_endpoint = format!("{}/token", shared.issuer);
+    let here = Here { audiences: [&shared.issuer, &token_endpoint], now: received.at };
+    clients::authenticate(&options.clients, assertions, &received.parts.headers, form, &here).map_err(|refused| match refused {
         Refused::Malformed(why) => OAuthError::invalid_request(why),
         Refused::Unknown { challenge } => {
             OAuthError { challenge, ..OAuthError::new("invalid_client", "the client is not known").with_status(401) }

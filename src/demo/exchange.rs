@@ -11,8 +11,10 @@ use axum::response::Response;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use super::clients::Assertions;
 use super::codes::{CodeBook, Manners};
 use super::form::Form;
+use super::keys::SigningKey;
 use super::options::{Options, Recording};
 use super::record::{Entry, Exchange, Outcome, Record};
 use super::script::{Answer, Endpoint, Script};
@@ -36,6 +38,8 @@ pub struct State {
     pub options: Options,
     pub codes: CodeBook,
     pub tokens: Tokens,
+    pub key: SigningKey,
+    pub assertions: Assertions,
 }
 
 /// A request that has arrived whole.

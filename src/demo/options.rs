@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use jsonwebtoken::jwk::Jwk;
+
 /// The default is a strict RFC 8628 server. Everything but `clients` may be changed while it runs
 /// ([`DevProvider::configure`](super::DevProvider::configure)).
 #[derive(Clone, Debug)]
@@ -23,6 +25,7 @@ pub struct Options {
     pub slow_down_status: u16,
     /// Approves every new code at its n-th poll, for load without people. `Some(1)`: the first poll gets the tokens.
     pub approve_at_poll: Option<u64>,
+    pub id_tokens: IdTokens,
     pub recording: Recording,
 }
 
@@ -63,6 +66,16 @@ pub enum AfterExpiry {
     Pending,
 }
 
+/// What comes with the tokens if the scope says `openid`. For worse ones edit the answer ([`Answer::edit`](super::Answer::edit))
+/// and sign with [`DevProvider::key`](super::DevProvider::key).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IdTokens {
+    Sound,
+    /// Signed by a key that nobody knows, in the name of the one that `/jwks` shows.
+    Forged,
+    None,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Recording {
     /// Every exchange, for tests.
@@ -86,6 +99,8 @@ pub enum ClientAuth {
     None,
     SecretBasic(String),
     SecretPost(String),
+    /// RFC 7523 with this public key.
+    PrivateKeyJwt(Box<Jwk>),
 }
 
 impl Default for Options {
@@ -101,6 +116,7 @@ impl Default for Options {
             pending_status: 400,
             slow_down_status: 400,
             approve_at_poll: None,
+            id_tokens: IdTokens::Sound,
             recording: Recording::Full,
         }
     }
@@ -115,6 +131,10 @@ impl Client {
         Self { auth: ClientAuth::SecretBasic(secret.to_owned()), ..Self::public(id, name) }
     }
 
+    pub fn with_key(id: &str, name: &str, public: Jwk) -> Self {
+        Self { auth: ClientAuth::PrivateKeyJwt(Box::new(public)), ..Self::public(id, name) }
+    }
+
     pub fn with_post(id: &str, name: &str, secret: &str) -> Self {
         Self { auth: ClientAuth::SecretPost(secret.to_owned()), ..Self::public(id, name) }
     }
@@ -126,6 +146,7 @@ impl fmt::Debug for ClientAuth {
             Self::None => "None",
             Self::SecretBasic(_) => "SecretBasic(…)",
             Self::SecretPost(_) => "SecretPost(…)",
+            Self::PrivateKeyJwt(_) => "PrivateKeyJwt(…)",
         })
     }
 }

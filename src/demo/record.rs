@@ -54,6 +54,7 @@ pub struct Counts {
     pub token_requests: u64,
     pub revocations: u64,
     pub userinfos: u64,
+    pub key_requests: u64,
     /// Token answers, lost ones included.
     pub grants: u64,
     pub slow_downs: u64,
@@ -98,6 +99,7 @@ impl Record {
                 Endpoint::Token => &mut counts.token_requests,
                 Endpoint::Revocation => &mut counts.revocations,
                 Endpoint::Userinfo => &mut counts.userinfos,
+                Endpoint::Keys => &mut counts.key_requests,
             } += 1;
             counts.early_polls += u64::from(manners.early);
             counts.overlapping_polls += u64::from(manners.overlapping);

@@ -43,6 +43,10 @@ impl Provider for Saboteur {
         .boxed()
     }
 
+    fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {
+        self.inner.verify(grant)
+    }
+
     fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool> {
         self.inner.revoke(grant)
     }

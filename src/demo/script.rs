@@ -16,6 +16,8 @@ pub enum Endpoint {
     Token,
     Revocation,
     Userinfo,
+    /// `/jwks`.
+    Keys,
 }
 
 /// Which codes are meant.

@@ -21,8 +21,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::clients::Assertions;
 use super::codes::{Code, CodeBook, normalise};
 use super::exchange::{Shared, State};
+use super::keys::SigningKey;
 use super::options::Options;
 use super::record::{Counts, Exchange, Record, gaps};
 use super::script::{Answer, Codes, Endpoint, Script};
@@ -60,7 +62,13 @@ impl DevProvider {
         let shared = Arc::new(Shared {
             issuer: format!("http://{}", listener.local_addr()?),
             clock,
-            state: Mutex::new(State { options, codes: CodeBook::default(), tokens: Tokens::default() }),
+            state: Mutex::new(State {
+                options,
+                codes: CodeBook::default(),
+                tokens: Tokens::default(),
+                key: SigningKey::generate(),
+                assertions: Assertions::default(),
+            }),
             script: Script::default(),
             record: Record::new(),
             switches: Arc::default(),
@@ -90,6 +98,16 @@ impl DevProvider {
     /// For a [`Saboteur`](super::Saboteur).
     pub fn switches(&self) -> Arc<Switches> {
         self.shared.switches.clone()
+    }
+
+    /// Signs from now on with `key`, and tells of no other.
+    pub fn rotate(&self, key: SigningKey) {
+        self.shared.state.lock().key = key;
+    }
+
+    /// What ID tokens are signed with.
+    pub fn key(&self) -> SigningKey {
+        self.shared.state.lock().key.clone()
     }
 
     /// Changes the options for what comes. Codes that are out keep the interval and expiry they were announced with.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
@@ -26,7 +26,7 @@ pub struct Owned(pub SessionId);
 /// The `Idempotency-Key`, as its digest.
 pub struct Key(pub Option<Digest>);
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The most that a request body may have, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
 /// How much of a body that is too large is still read, so that its sender gets to see the answer.
@@ -99,6 +99,10 @@ pub async fn json_object<T: DeserializeOwned>(headers: &HeaderMap, body: Body, m
 }
 
 async fn read(body: Body) -> Result<Vec<u8>, Problem> {
+    // Announced to be far too large: not even asked for (`Expect: 100-continue`).
+    if body.size_hint().lower() > BODY_DISCARD as u64 {
+        return Err(Code::PayloadTooLarge.into());
+    }
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::new();
     let mut length = 0_usize;

@@ -59,7 +59,9 @@ struct Shown<'a> {
     /// Milliseconds since the epoch.
     began_at: u64,
     expires_at_millis: u64,
-    expires_at: Rfc3339,
+    expires_at: String,
+    /// Hours and minutes of `expires_at`.
+    expires_at_time: String,
 }
 
 #[derive(Template)]
@@ -132,7 +134,8 @@ pub fn render(api: &Api, session: &Session, t: &'static Texts, tag: &str) -> Res
         nonce: &nonce,
         title: t.about(t.title, provider),
         label: opening.label.as_deref().filter(|label| !label.is_empty()),
-        status: session.status().as_str(),
+        // Readers of the JSON see it as pending, but there is no more for the person to do.
+        status: if matches!(session.state(), State::Verifying(_)) { "verifying" } else { session.status().as_str() },
         is_settled: session.is_settled(),
         is_reachable: session.provider_reachable(),
         prompt,
@@ -158,6 +161,7 @@ fn choice<'a>(upstream: &'a Upstream, t: &'static Texts) -> Choice<'a> {
 fn shown<'a>(session: &Session, prompt: &'a Prompt) -> Option<Shown<'a>> {
     let State::Pending(pending) = session.state() else { return None };
     let uri = &*prompt.verification_uri;
+    let expires_at = Rfc3339(prompt.expires_at).to_string();
     let size = match prompt.user_code.chars().count() {
         0..=9 => "",
         10..=15 => "long",
@@ -172,7 +176,8 @@ fn shown<'a>(session: &Session, prompt: &'a Prompt) -> Option<Shown<'a>> {
         qr: qr::encode(qr::address(prompt)).map(|code| qr::to_svg(&code)),
         began_at: pending.began_at().as_millis(),
         expires_at_millis: prompt.expires_at.as_millis(),
-        expires_at: Rfc3339(prompt.expires_at),
+        expires_at_time: expires_at.get(11..16).unwrap_or_default().to_owned(),
+        expires_at,
     })
 }
 
@@ -183,6 +188,7 @@ fn web(uri: &str) -> Option<&str> {
 fn outcome(session: &Session, t: &'static Texts) -> Outcome {
     match session.state() {
         State::Starting | State::Pending(_) => Outcome("", DOTS, t.starting),
+        State::Verifying(_) => Outcome("", DOTS, t.verifying),
         State::Authorized { .. } => Outcome("good", TICK, t.authorized),
         State::Claimed { .. } => Outcome("good", TICK, t.claimed),
         State::Denied { .. } => Outcome("bad", CROSS, t.denied),

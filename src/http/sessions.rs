@@ -22,7 +22,7 @@ pub async fn read(State(api): State<Arc<Api>>, Id(id): Id, reading: Result<Readi
     let unknown = || Problem::from(Code::SessionNotFound);
     let mut session = api.sessions.get(id).ok_or_else(unknown)?;
     let is_news = reading.known != Known::Unsaid && !reading.known.matches(&tag(&api, &session, &reading));
-    if let (Some(seconds), false) = (reading.wait, is_news || session.is_settled()) {
+    if let (Some(seconds), false) = (reading.wait, is_news) {
         let seen = session.revision();
         // The session may change while this waits; holding the old value would keep it in memory.
         drop(session);

@@ -26,6 +26,7 @@ pub struct Texts {
 
     // How it stands otherwise: a headline and what it means.
     pub starting: [&'static str; 2],
+    pub verifying: [&'static str; 2],
     pub authorized: [&'static str; 2],
     pub claimed: [&'static str; 2],
     pub denied: [&'static str; 2],
@@ -80,6 +81,7 @@ static ENGLISH: Texts = Texts {
     warning: "Use this code only if you started this sign-in yourself. Never enter a code that somebody sent you: it would sign them in as you.",
     offline: "No connection. Trying again…",
     starting: ["One moment", "{} is being asked for a code…"],
+    verifying: ["One moment", "You have confirmed. The answer of {} is being checked…"],
     authorized: ["You are signed in", "Go back to your device. It goes on by itself."],
     claimed: ["You are signed in", "Your device is ready. You can close this page."],
     denied: ["The sign-in was declined", "Nobody was signed in."],
@@ -128,6 +130,7 @@ static GERMAN: Texts = Texts {
     warning: "Benutzen Sie diesen Code nur, wenn Sie diese Anmeldung selbst begonnen haben. Geben Sie nie einen Code ein, den Ihnen jemand geschickt hat: Sie würden ihn in Ihrem Namen anmelden.",
     offline: "Keine Verbindung. Neuer Versuch …",
     starting: ["Einen Moment", "{} wird um einen Code gebeten …"],
+    verifying: ["Einen Moment", "Sie haben bestätigt. Die Antwort von {} wird geprüft …"],
     authorized: ["Sie sind angemeldet", "Gehen Sie zurück zu Ihrem Gerät. Dort geht es von selbst weiter."],
     claimed: ["Sie sind angemeldet", "Ihr Gerät ist bereit. Sie können diese Seite schließen."],
     denied: ["Die Anmeldung wurde abgelehnt", "Niemand wurde angemeldet."],
@@ -176,6 +179,7 @@ static SPANISH: Texts = Texts {
     warning: "Use este código solo si usted mismo ha empezado este inicio de sesión. Nunca introduzca un código que le haya enviado otra persona: entraría con la cuenta de usted.",
     offline: "Sin conexión. Volviendo a intentar…",
     starting: ["Un momento", "Pidiendo un código a {}…"],
+    verifying: ["Un momento", "Usted ha confirmado. Se está comprobando la respuesta de {}…"],
     authorized: ["Ha iniciado sesión", "Vuelva a su dispositivo. Continuará por sí solo."],
     claimed: ["Ha iniciado sesión", "Su dispositivo está listo. Puede cerrar esta página."],
     denied: ["Se ha rechazado el inicio de sesión", "Nadie ha iniciado sesión."],

@@ -7,6 +7,7 @@
 //!     │                  │                    │
 //!     └─ fail, cancel    ├─ denied, expired,  ├─ expired (nobody claimed in time)
 //!                        │  failed, cancelled └─ cancelled
+//!                        └─ verifying, which readers see as pending, then authorized, failed or cancelled
 //! ```
 //!
 //! The last five states are settled: nothing leaves them, except that a denied or expired session becomes pending again when its
@@ -67,12 +68,29 @@ pub struct Opening {
 pub enum State {
     Starting,
     Pending(Pending),
-    Authorized { grant: Arc<Grant>, claim_by: Timestamp },
-    Claimed { at: Timestamp, held: Option<Held> },
-    Denied { at: Timestamp },
-    Expired { at: Timestamp },
-    Cancelled { at: Timestamp },
-    Failed { at: Timestamp, failure: Failure },
+    /// The tokens are here, but the keys to verify their ID token are not. To readers this is `pending`.
+    Verifying(Verifying),
+    Authorized {
+        grant: Arc<Grant>,
+        claim_by: Timestamp,
+    },
+    Claimed {
+        at: Timestamp,
+        held: Option<Held>,
+    },
+    Denied {
+        at: Timestamp,
+    },
+    Expired {
+        at: Timestamp,
+    },
+    Cancelled {
+        at: Timestamp,
+    },
+    Failed {
+        at: Timestamp,
+        failure: Failure,
+    },
 }
 
 /// A sign-in that waits for the person.
@@ -89,6 +107,14 @@ pub struct Pending {
     doubt: Doubt,
     failures: u8,
     gibberish: u8,
+}
+
+/// Tokens that are withheld until their ID token is verified; after `until` they are revoked.
+#[derive(Clone, Debug)]
+pub struct Verifying {
+    grant: Arc<Grant>,
+    next_at: Timestamp,
+    until: Timestamp,
 }
 
 /// Whether an earlier request may have spent the device code without our seeing the answer.
@@ -130,7 +156,16 @@ struct Revocation {
 struct OpenAttempt {
     since: Timestamp,
     answered: bool,
-    revokes: bool,
+    kind: Kind,
+}
+
+/// Which [`Errand`] an attempt is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Begin,
+    Poll,
+    Verify,
+    Revoke,
 }
 
 /// The number of an exchange with the provider. Only the latest, while it is open, may be reported.
@@ -144,16 +179,28 @@ pub enum Errand {
     Begin,
     /// A device access token request (RFC 8628 §3.4).
     Poll(Arc<DeviceCode>),
+    /// To verify the ID token that came with these tokens.
+    Verify(Arc<Grant>),
     /// A token revocation request (RFC 7009 §2.1).
     Revoke(Arc<Grant>),
 }
 
 impl Errand {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Begin => Kind::Begin,
+            Self::Poll(_) => Kind::Poll,
+            Self::Verify(_) => Kind::Verify,
+            Self::Revoke(_) => Kind::Revoke,
+        }
+    }
+
     /// For metrics and logs.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Begin => "begin",
             Self::Poll(_) => "poll",
+            Self::Verify(_) => "verify",
             Self::Revoke(_) => "revoke",
         }
     }
@@ -231,6 +278,9 @@ pub const CLAIM_WINDOW: Duration = Duration::from_secs(60);
 /// For how long a revocation is tried.
 const REVOCATION_PERIOD: Duration = Duration::from_secs(3600);
 const REVOCATION_RETRY: Duration = Duration::from_secs(30);
+/// For how long the provider's keys are tried to be had before tokens count as untrusted.
+const VERIFICATION_PERIOD: Duration = Duration::from_secs(600);
+const VERIFICATION_RETRY: Duration = Duration::from_secs(5);
 /// An attempt that nobody has closed for this long lost its poller; far beyond the deadline of an exchange.
 const ABANDONED: Duration = Duration::from_secs(60);
 /// From here on readers are told that the provider cannot be reached.
@@ -289,7 +339,7 @@ impl Session {
     pub fn status(&self) -> Status {
         match self.state {
             State::Starting => Status::Starting,
-            State::Pending(_) => Status::Pending,
+            State::Pending(_) | State::Verifying(_) => Status::Pending,
             State::Authorized { .. } => Status::Authorized,
             State::Claimed { .. } => Status::Claimed,
             State::Denied { .. } => Status::Denied,
@@ -308,6 +358,7 @@ impl Session {
     pub fn next_poll_at(&self) -> Option<Timestamp> {
         match (&self.state, self.open_attempt) {
             (State::Pending(pending), None) => Some(pending.next_poll_at),
+            (State::Verifying(verifying), None) => Some(verifying.next_at),
             _ => None,
         }
     }
@@ -327,6 +378,7 @@ impl Session {
         let own = match &self.state {
             State::Starting => Some(self.opened_at),
             State::Pending(pending) if !pending.is_hopeless() => Some(pending.next_poll_at),
+            State::Verifying(verifying) => Some(verifying.next_at),
             _ => self.renewing_since(),
         };
         let revocation = self.revocation.as_ref().map(|revocation| revocation.next_at);
@@ -336,7 +388,7 @@ impl Session {
     fn lapses_at(&self, terms: &Terms) -> Option<Timestamp> {
         let own = match &self.state {
             _ if self.open_attempt.is_some() || self.is_renewing() => None,
-            State::Starting => None,
+            State::Starting | State::Verifying(_) => None,
             State::Pending(pending) => pending.is_hopeless().then_some(pending.expires_at),
             State::Authorized { claim_by, .. } => Some(*claim_by),
             State::Claimed { held: Some(held), .. } => Some(held.until),
@@ -367,13 +419,13 @@ impl Session {
             | State::Expired { at }
             | State::Cancelled { at }
             | State::Failed { at, .. } => now < at + terms.retention,
-            State::Starting | State::Pending(_) | State::Authorized { .. } => true,
+            State::Starting | State::Pending(_) | State::Verifying(_) | State::Authorized { .. } => true,
         }
     }
 
     /// Whether it counts against the limits: it waits for the provider, the person or the owner.
     pub fn is_live(&self) -> bool {
-        self.is_renewing() || matches!(self.state, State::Starting | State::Pending(_) | State::Authorized { .. })
+        self.is_renewing() || matches!(self.state, State::Starting | State::Pending(_) | State::Verifying(_) | State::Authorized { .. })
     }
 
     /// Whether `next` may take the place of `self` in the table.

@@ -15,8 +15,12 @@ pub enum Verdict {
     Pending,
     /// `slow_down`, with the interval and Retry-After that came along.
     SlowDown { interval: Option<Duration>, retry_after: Option<Duration> },
-    /// The tokens.
+    /// The tokens; what their ID token claims is verified, unless there is none or nothing to verify it with.
     Authorized(Arc<Grant>),
+    /// Tokens whose ID token cannot be verified yet: the provider's keys are not at hand.
+    Unverified(Arc<Grant>),
+    /// Tokens whose ID token is not what it should be: nobody may have them.
+    Untrusted(Arc<Grant>),
     /// `access_denied` and its synonyms.
     Denied,
     /// `expired_token` and its synonyms.
@@ -101,6 +105,8 @@ impl Verdict {
             Self::Pending => "pending",
             Self::SlowDown { .. } => "slow_down",
             Self::Authorized(_) => "authorized",
+            Self::Unverified(_) => "unverified",
+            Self::Untrusted(_) => "untrusted",
             Self::Denied => "denied",
             Self::Expired => "expired",
             Self::DeadCode => "dead_code",

@@ -9,6 +9,8 @@ use std::time::UNIX_EPOCH;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, ClientBuilder, Proxy, RequestBuilder, Response, Url, redirect, retry};
 
+use super::egress::{Egress, Forbidden};
+use super::settings::Settings;
 use crate::clock::Clock;
 use crate::kernel::time::Timestamp;
 
@@ -41,7 +43,7 @@ pub enum ClientError {
     Tls,
 }
 
-/// The HTTP client that all providers with the same proxy share. Without `proxy` none is used, whatever the environment says.
+/// An HTTP client with all limits but those of [`Egress`]. Without `proxy` none is used, whatever the environment says.
 /// Where the machine has no CA certificates, Mozilla's are used.
 ///
 /// # Errors
@@ -50,18 +52,33 @@ pub fn client(proxy: Option<&Url>) -> Result<Client, ClientError> {
     client_with(Patience::default(), proxy)
 }
 
+/// The HTTP client of one provider: through its proxy, and to the addresses that it may have.
+///
+/// # Errors
+/// As [`client`].
+pub fn client_for(settings: &Settings) -> Result<Client, ClientError> {
+    build(|| Ok(proxied(limited(Patience::default()), settings.proxy.as_ref())?.dns_resolver(Arc::new(Egress::of(settings)))))
+}
+
 /// As [`client`], with other time limits.
 ///
 /// # Errors
 /// As [`client`].
 pub fn client_with(patience: Patience, proxy: Option<&Url>) -> Result<Client, ClientError> {
-    let builder = || match proxy {
-        None => Ok(limited(patience)),
+    build(|| proxied(limited(patience), proxy))
+}
+
+fn proxied(builder: ClientBuilder, proxy: Option<&Url>) -> Result<ClientBuilder, ClientError> {
+    match proxy {
+        None => Ok(builder),
         Some(url) if matches!(url.scheme(), "http" | "https") => {
-            Ok(limited(patience).proxy(Proxy::all(url.clone()).map_err(|_| ClientError::Proxy)?))
+            Ok(builder.proxy(Proxy::all(url.clone()).map_err(|_| ClientError::Proxy)?))
         }
         Some(_) => Err(ClientError::Proxy),
-    };
+    }
+}
+
+fn build(builder: impl Fn() -> Result<ClientBuilder, ClientError>) -> Result<Client, ClientError> {
     builder()?.build().or_else(|_| {
         let mozilla = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
         builder()?.tls_certs_only(mozilla).build().map_err(|_| ClientError::Tls)
@@ -110,11 +127,17 @@ pub enum NoAnswer {
 pub struct Exchange {
     http: Client,
     clock: Arc<dyn Clock>,
+    egress: Option<Arc<Egress>>,
 }
 
 impl Exchange {
     pub fn new(http: Client, clock: Arc<dyn Clock>) -> Self {
-        Self { http, clock }
+        Self { http, clock, egress: None }
+    }
+
+    /// The same, but addresses in URLs must be permitted. What names resolve to is up to the HTTP client: see [`client_for`].
+    pub fn within(self, egress: Egress) -> Self {
+        Self { egress: Some(Arc::new(egress)), ..self }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -124,17 +147,26 @@ impl Exchange {
     /// # Errors
     /// When no complete answer came.
     pub async fn get(&self, url: Url) -> Result<Answer, NoAnswer> {
+        self.permitted(&url)?;
         self.send(self.http.get(url)).await
     }
 
     /// # Errors
     /// When no complete answer came.
     pub async fn post(&self, url: Url, form: &[(&str, &str)], authorization: Option<HeaderValue>) -> Result<Answer, NoAnswer> {
+        self.permitted(&url)?;
         let mut request = self.http.post(url).form(form);
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
         self.send(request).await
+    }
+
+    fn permitted(&self, url: &Url) -> Result<(), NoAnswer> {
+        match &self.egress {
+            Some(egress) => egress.check(url).map_err(|Forbidden| NoAnswer::NotConnected(FORBIDDEN)),
+            None => Ok(()),
+        }
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Answer, NoAnswer> {
@@ -183,14 +215,19 @@ fn no_answer(error: reqwest::Error) -> NoAnswer {
     }
 }
 
+const FORBIDDEN: &str = "its address is in a network that is not allowed; see `allow_networks`";
+
 fn why_not_connected(error: &reqwest::Error) -> &'static str {
+    let causes = core::iter::successors(error.source(), |error| (*error).source());
+    if causes.clone().any(|cause| cause.is::<Forbidden>()) {
+        return FORBIDDEN;
+    }
     if error.is_dns() {
         return "the name cannot be resolved";
     }
     if error.is_timeout() {
         return "not in time";
     }
-    let causes = core::iter::successors(error.source(), |error| (*error).source());
     match causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).last().map(innermost) {
         Some(io::ErrorKind::ConnectionRefused) => "refused",
         Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => "no route",

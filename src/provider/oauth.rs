@@ -9,10 +9,13 @@ use parking_lot::Mutex;
 use reqwest::{Client, Url};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::client_auth::{Form, authenticate};
-use super::discovery::{Discovery, Problem};
+use super::client_auth::{Form, NotAsserted, assertion, authenticate};
+use super::discovery::{Discovery, Metadata, Problem};
+use super::egress::Egress;
 use super::exchange::{Answer, Exchange, NoAnswer};
-use super::settings::Settings;
+use super::id_token::{Decoded, Expected, Flaw};
+use super::jwks::{Finding, Jwks};
+use super::settings::{AssertionAudience, ClientAuth, Settings};
 use super::{Provider, classify, device, pkce};
 use crate::clock::Clock;
 use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
@@ -26,6 +29,7 @@ pub struct OAuthProvider {
     settings: Settings,
     exchange: Exchange,
     discovery: Discovery,
+    jwks: Jwks,
     /// Nearly always the same for all sessions, so they share one.
     token_endpoint: Latest,
     verification_uri: Latest,
@@ -40,9 +44,10 @@ struct Endpoints {
 impl OAuthProvider {
     /// `http` comes from [`client`](super::exchange::client), with the proxy that `settings` name.
     pub fn new(settings: Settings, http: Client, clock: Arc<dyn Clock>) -> Self {
-        let exchange = Exchange::new(http, clock);
-        let discovery = Discovery::new(exchange.clone(), settings.issuer.clone(), settings.allow_http);
-        Self { settings, exchange, discovery, token_endpoint: Latest::default(), verification_uri: Latest::default() }
+        let exchange = Exchange::new(http, clock).within(Egress::of(&settings));
+        let discovery = Discovery::new(exchange.clone(), &settings);
+        let jwks = Jwks::new(exchange.clone());
+        Self { settings, exchange, discovery, jwks, token_endpoint: Latest::default(), verification_uri: Latest::default() }
     }
 
     /// What the provider says of itself.
@@ -113,7 +118,64 @@ impl OAuthProvider {
             }
             _ => {}
         }
-        verdict
+        match verdict {
+            Verdict::Authorized(grant) if grant.id_token.is_some() => match self.verified_at_hand(&grant) {
+                Some(claims) => Verdict::Authorized(with_claims(&grant, claims)),
+                None => Verdict::Unverified(grant),
+            },
+            verdict => verdict,
+        }
+    }
+
+    /// The claims, if all is well and the keys at hand say so. Never waits.
+    fn verified_at_hand(&self, grant: &Grant) -> Option<Box<str>> {
+        let decoded = Decoded::read(grant.id_token.as_ref()?.expose_secret()).ok()?;
+        let token = decoded.check(&self.expected(grant)).ok()?;
+        (self.jwks.judge(&token.signed) == Finding::Genuine).then(|| token.claims.into())
+    }
+
+    async fn verify_tokens(&self, grant: &Arc<Grant>) -> Verdict {
+        let Some(id_token) = &grant.id_token else { return Verdict::Authorized(Arc::clone(grant)) };
+        let jwks_uri = match self.jwks_uri().await {
+            Ok(Some(uri)) => uri,
+            Ok(None) => {
+                tracing::debug!(provider = %self.settings.name, "no `jwks_uri`: an ID token is passed on as it is, without claims");
+                return Verdict::Authorized(Arc::clone(grant));
+            }
+            Err(problem) => {
+                tracing::warn!(provider = %self.settings.name, reason = %problem, "an ID token cannot be verified yet");
+                return Verdict::Unverified(Arc::clone(grant));
+            }
+        };
+        let untrusted = |flaw: Flaw| {
+            tracing::warn!(provider = %self.settings.name, reason = %flaw, "an ID token is not valid");
+            Verdict::Untrusted(Arc::clone(grant))
+        };
+        let decoded = match Decoded::read(id_token.expose_secret()) {
+            Ok(decoded) => decoded,
+            Err(flaw) => return untrusted(flaw),
+        };
+        let token = match decoded.check(&self.expected(grant)) {
+            Ok(token) => token,
+            Err(flaw) => return untrusted(flaw),
+        };
+        match self.jwks.judge_with_newest(&jwks_uri, &token.signed).await {
+            Ok(Finding::Genuine) => Verdict::Authorized(with_claims(grant, token.claims.into())),
+            Ok(Finding::Forged | Finding::Unexplained) => untrusted(Flaw::Signature),
+            Err(problem) => {
+                tracing::warn!(provider = %self.settings.name, reason = %problem, "an ID token cannot be verified yet: no keys");
+                Verdict::Unverified(Arc::clone(grant))
+            }
+        }
+    }
+
+    fn expected<'a>(&'a self, grant: &'a Grant) -> Expected<'a> {
+        Expected {
+            issuer: self.settings.issuer_template.as_deref().or(self.settings.issuer.as_deref()),
+            client_id: &self.settings.client_id,
+            access_token: grant.access_token.expose_secret(),
+            now: self.exchange.now(),
+        }
     }
 
     async fn revoke_tokens(&self, grant: &Grant) -> bool {
@@ -141,9 +203,23 @@ impl OAuthProvider {
         answered.is_ok_and(|answer| matches!(answer.status, 200..=299 | 400..=499) && !matches!(answer.status, 408 | 425 | 429))
     }
 
-    async fn post<'a>(&'a self, endpoint: Url, mut form: Form<'a>) -> Result<Answer, NoAnswer> {
-        let authorization = authenticate(&self.settings, &mut form);
+    async fn post<'a>(&'a self, endpoint: Url, form: Form<'a>) -> Result<Answer, NoAnswer> {
+        let assertion = self.assertion().await?;
+        let mut form: Form<'_> = form;
+        let authorization = authenticate(&self.settings, assertion.as_ref(), &mut form);
         self.exchange.post(endpoint, &form, authorization).await
+    }
+
+    async fn assertion(&self) -> Result<Option<SecretString>, NoAnswer> {
+        if self.settings.client_auth != ClientAuth::PrivateKeyJwt {
+            return Ok(None);
+        }
+        let audience = match (self.settings.assertion_audience, &self.settings.issuer) {
+            (AssertionAudience::Issuer, Some(issuer)) => issuer.clone(),
+            _ => self.endpoints().await.map_err(|_| NoAnswer::NotConnected("the token endpoint is not known"))?.token.into(),
+        };
+        let asserted = assertion(&self.settings, &audience, self.exchange.now());
+        asserted.map(Some).map_err(|NotAsserted| NoAnswer::NotConnected("the private key cannot sign"))
     }
 
     /// What the configuration names counts; what it leaves open is discovered.
@@ -162,12 +238,21 @@ impl OAuthProvider {
     }
 
     async fn revocation_endpoint(&self) -> Result<Option<Url>, Problem> {
-        let named = &self.settings.endpoints;
-        let needs_no_discovery = named.revocation.is_some() || (named.device_authorization.is_some() && named.token.is_some());
+        self.optional(&self.settings.endpoints.revocation, |found| &found.revocation_endpoint).await
+    }
+
+    async fn jwks_uri(&self) -> Result<Option<Url>, Problem> {
+        self.optional(&self.settings.endpoints.jwks, |found| &found.jwks_uri).await
+    }
+
+    /// Where both endpoints of the grant are named, nothing is discovered.
+    async fn optional(&self, named: &Option<Url>, found: impl Fn(&Metadata) -> &Option<Url>) -> Result<Option<Url>, Problem> {
+        let endpoints = &self.settings.endpoints;
+        let needs_no_discovery = named.is_some() || (endpoints.device_authorization.is_some() && endpoints.token.is_some());
         if needs_no_discovery {
-            return Ok(named.revocation.clone());
+            return Ok(named.clone());
         }
-        Ok(self.discovery.metadata().await?.revocation_endpoint.clone())
+        Ok(found(&*self.discovery.metadata().await?).clone())
     }
 
     fn code_verifier(&self) -> Result<Option<SecretString>, Failure> {
@@ -202,9 +287,17 @@ impl Provider for OAuthProvider {
         self.request_tokens(device_code).boxed()
     }
 
+    fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {
+        self.verify_tokens(grant).boxed()
+    }
+
     fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool> {
         async move { tokio::time::timeout(REVOCATION_PATIENCE, self.revoke_tokens(grant)).await.unwrap_or(false) }.boxed()
     }
+}
+
+fn with_claims(grant: &Arc<Grant>, claims: Box<str>) -> Arc<Grant> {
+    Arc::new(Grant { claims: Some(claims), ..Grant::clone(grant) })
 }
 
 /// The latest of a kind of text that seldom changes, to be shared while it stays the same.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use reqwest::Url;
 use secrecy::SecretString;
 
+use super::egress::Network;
 use super::gate::Limits;
+use super::private_key::PrivateKey;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -13,10 +15,16 @@ pub struct Settings {
     pub display_name: String,
     /// Compared byte for byte with what discovery answers (RFC 8414 §3.3), so it is kept as written.
     pub issuer: Option<String>,
+    /// What discovery and ID tokens name instead, with `{tenantid}` in it, which stands for the claim `tid` (Entra ID's shared
+    /// endpoints).
+    pub issuer_template: Option<String>,
     pub endpoints: Endpoints,
     pub client_id: String,
     pub client_secret: Option<SecretString>,
     pub client_auth: ClientAuth,
+    /// For [`ClientAuth::PrivateKeyJwt`].
+    pub private_key: Option<Arc<PrivateKey>>,
+    pub assertion_audience: AssertionAudience,
     pub scopes: Vec<String>,
     pub allowed_scopes: Vec<String>,
     pub audience: Option<String>,
@@ -26,10 +34,19 @@ pub struct Settings {
     pub pkce: bool,
     /// Plain `http` to addresses that are not loopback.
     pub allow_http: bool,
+    /// Networks that the provider's endpoints may be in although they are not public.
+    pub allow_networks: Vec<Network>,
     pub proxy: Option<Url>,
     pub limits: Limits,
     /// Callers without a key may use this confidential client.
     pub allow_anonymous: bool,
+}
+
+impl Settings {
+    /// Whether the client has something to prove itself with.
+    pub fn is_confidential(&self) -> bool {
+        self.client_secret.is_some() || self.private_key.is_some()
+    }
 }
 
 /// Endpoints named in the configuration; each wins over discovery.
@@ -46,5 +63,32 @@ pub struct Endpoints {
 pub enum ClientAuth {
     None,
     ClientSecretBasic,
+    /// `client_secret_basic` as it was before RFC 6749: id and secret are not form-encoded.
+    ClientSecretBasicRaw,
     ClientSecretPost,
+    /// RFC 7523.
+    PrivateKeyJwt,
 }
+
+impl ClientAuth {
+    /// As metadata documents name it (RFC 8414 §2).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::ClientSecretBasic | Self::ClientSecretBasicRaw => "client_secret_basic",
+            Self::ClientSecretPost => "client_secret_post",
+            Self::PrivateKeyJwt => "private_key_jwt",
+        }
+    }
+}
+
+/// Whom a client assertion is for. Without an issuer it is the token endpoint in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AssertionAudience {
+    #[default]
+    Issuer,
+    TokenEndpoint,
+}
+
+/// Stands for a tenant in [`Settings::issuer_template`].
+pub const TENANT: &str = "{tenantid}";

@@ -121,6 +121,14 @@ async fn a_body_that_is_too_large_still_gets_its_answer() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_far_too_large_is_not_even_asked_for() {
+    let service = Service::plain();
+    let server = Server::start(service.router.clone(), Limits::default()).await;
+    let request = b"POST /sessions HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 10000000\r\n\r\n";
+    assert!(server.exchange(request).await.starts_with("HTTP/1.1 413 "));
+}
+
+#[tokio::test]
 async fn a_body_that_dribbles_is_given_15_s() {
     let service = Service::plain();
     let server = Server::start(service.router.clone(), Limits::default()).await;

@@ -15,7 +15,7 @@ async fn a_new_session_is_pending_and_shows_its_secret_once() {
     let session = answer.json();
     assert_eq!(session["label"], "Living-room TV 📺");
     assert_eq!((&session["user_code"], &session["verification_uri_complete"]), (&json!("WDJB-MJHT"), &json!(null)));
-    assert_eq!(session["expires_at"], "2026-09-21T14:28:20Z");
+    assert_eq!(session["expires_at"], "2026-11-22T10:15:00Z");
     assert_eq!(answer.header("location").unwrap(), format!("/sessions/{}", session["id"].as_str().unwrap()));
     assert_eq!(service.provider.scopes(), ["openid profile"]);
 

@@ -3,6 +3,8 @@
 mod agreement;
 mod check;
 mod claim;
+#[path = "../support/clock.rs"]
+mod clock;
 mod connections;
 #[path = "../support/contract.rs"]
 mod contract;

@@ -54,6 +54,7 @@ async fn the_page_shows_the_code_and_nothing_that_could_run() {
     }
     assert_eq!(html.matches("<script").count(), 1);
     assert!(html.contains("only if you started this sign-in yourself"));
+    assert!(html.contains(">10:15 UTC</time>"));
     assert!(html.contains("<noscript><meta http-equiv=\"refresh\""));
     assert!(!html.contains("ars_"));
 }

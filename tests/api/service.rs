@@ -9,6 +9,7 @@ use std::time::Duration;
 use anteroom::app::{App, Parts};
 use anteroom::clock::Clock;
 use anteroom::http::callers::{Caller, Callers};
+use anteroom::http::cors::Origins;
 use anteroom::http::health::Health;
 use anteroom::http::{Api, router};
 use anteroom::kernel::session::{Session, SessionId, Terms};
@@ -22,7 +23,7 @@ use anteroom::store::memory::MemoryStore;
 use anteroom::store::{Store, StoreError};
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
@@ -32,12 +33,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::clock::ManualClock;
 use crate::contract::Contract;
 
 pub struct Service {
     pub app: App,
     pub router: Router,
-    pub clock: Arc<HandClock>,
+    pub clock: ManualClock,
     pub provider: Arc<Obedient>,
     pub store: Arc<Brittle>,
     pub stopping: CancellationToken,
@@ -49,7 +51,7 @@ pub struct Setup {
     pub callers: Vec<Caller>,
     pub max_sessions: usize,
     pub restarts: Option<Arc<dyn Fn(SessionId) -> u32 + Send + Sync>>,
-    pub allowed_origins: Vec<HeaderValue>,
+    pub origins: Origins,
 }
 
 pub struct Answer {
@@ -70,7 +72,7 @@ pub const CALLER_KEY: &str = "a-caller-key";
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { providers: &["acme"], callers: Vec::new(), max_sessions: 1000, restarts: None, allowed_origins: Vec::new() }
+        Self { providers: &["acme"], callers: Vec::new(), max_sessions: 1000, restarts: None, origins: Origins::default() }
     }
 }
 
@@ -88,12 +90,12 @@ impl Service {
     }
 
     pub fn start(setup: Setup) -> Self {
-        let clock = Arc::new(HandClock::default());
+        let clock = ManualClock::default();
         let store = Arc::new(Brittle::default());
-        let provider = Arc::new(Obedient::new(Arc::clone(&clock)));
+        let provider = Arc::new(Obedient::new(clock.clone()));
         let providers = setup.providers.iter().map(|name| (settings(name), Arc::clone(&provider) as Arc<dyn Provider>)).collect();
         let app = App::start(Parts {
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            clock: clock.as_clock(),
             store: Arc::clone(&store) as Arc<dyn Store>,
             terms: Terms { claim_ttl: Duration::from_secs(300), retention: Duration::from_secs(600) },
             quota: Quota::new(setup.max_sessions, []),
@@ -110,7 +112,7 @@ impl Service {
                 async move { Health { store: health.store_is_ready().await, watchdog: health.watchdog_is_ready() } }.boxed()
             }),
             restarts: setup.restarts,
-            allowed_origins: setup.allowed_origins,
+            origins: setup.origins,
             stopping: stopping.clone(),
         });
         Self { app, router, clock, provider, store, stopping }
@@ -252,50 +254,23 @@ fn settings(name: &str) -> Settings {
         name: name.into(),
         display_name: format!("The <{name}> ID"),
         issuer: None,
+        issuer_template: None,
         endpoints: Default::default(),
         client_id: "tv-app".into(),
         client_secret: None,
         client_auth: ClientAuth::None,
+        private_key: None,
+        assertion_audience: Default::default(),
         scopes: scopes(&["openid"]),
         allowed_scopes: scopes(&["openid", "profile"]),
         audience: None,
         resource: Vec::new(),
         pkce: false,
         allow_http: false,
+        allow_networks: Vec::new(),
         proxy: None,
         limits: Limits { max_in_flight: 8, max_per_second: None },
         allow_anonymous: false,
-    }
-}
-
-// === clock ===
-
-pub struct HandClock(watch::Sender<Timestamp>);
-
-impl Default for HandClock {
-    fn default() -> Self {
-        Self(watch::Sender::new(Timestamp::from_millis(1_790_000_000_000)))
-    }
-}
-
-impl HandClock {
-    pub fn advance(&self, time: Duration) {
-        self.0.send_modify(|now| *now = *now + time);
-    }
-}
-
-impl Clock for HandClock {
-    fn now(&self) -> Timestamp {
-        *self.0.borrow()
-    }
-
-    fn sleep_until(&self, deadline: Timestamp) -> BoxFuture<'static, ()> {
-        let mut now = self.0.subscribe();
-        async move {
-            // An error means that the clock is gone, and with it the test.
-            let _ = now.wait_for(|now| *now >= deadline).await;
-        }
-        .boxed()
     }
 }
 
@@ -316,7 +291,7 @@ pub enum Beginning {
 }
 
 pub struct Obedient {
-    clock: Arc<HandClock>,
+    clock: ManualClock,
     beginning: Mutex<Beginning>,
     verdicts: Mutex<VecDeque<Verdict>>,
     scopes: Mutex<Vec<String>>,
@@ -324,7 +299,7 @@ pub struct Obedient {
 }
 
 impl Obedient {
-    fn new(clock: Arc<HandClock>) -> Self {
+    fn new(clock: ManualClock) -> Self {
         let plain = Beginning::Prompt { user_code: "WDJB-MJHT", uri: "https://id.acme.test/device", complete: None };
         let (verdicts, scopes) = Default::default();
         Self { clock, beginning: Mutex::new(plain), verdicts, scopes, begun: watch::Sender::new(0) }
@@ -391,6 +366,10 @@ impl Provider for Obedient {
 
     fn ask<'a>(&'a self, _: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
         ready(self.verdicts.lock().pop_front().unwrap_or(Verdict::Pending)).boxed()
+    }
+
+    fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {
+        ready(Verdict::Authorized(Arc::clone(grant))).boxed()
     }
 
     fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, bool> {

@@ -8,6 +8,7 @@ use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
 use anteroom::provider::Provider;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::future::ready;
 
 use super::*;
 
@@ -30,6 +31,10 @@ impl Provider for PlainClient {
             if response.status() == 400 { Verdict::Pending } else { Verdict::Rejected }
         }
         .boxed()
+    }
+
+    fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {
+        ready(Verdict::Authorized(Arc::clone(grant))).boxed()
     }
 
     fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, bool> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CLAIM_WINDOW, Claimed, Digest, Held, Lapsed, Refused, Session, State, Terms};
+use super::{CLAIM_WINDOW, Claimed, Digest, Held, Lapsed, Refused, Session, State, Terms, Verifying};
 use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::Failure;
 
@@ -14,7 +14,7 @@ impl Session {
     /// [`Refused::StillPending`], [`Refused::NotAuthorized`], [`Refused::AlreadyClaimed`].
     pub fn claim(self, key: Option<Digest>, now: Timestamp) -> Result<Claimed, Refused> {
         match &self.state {
-            State::Starting | State::Pending(_) => Err(Refused::StillPending),
+            State::Starting | State::Pending(_) | State::Verifying(_) => Err(Refused::StillPending),
             State::Authorized { claim_by, .. } if *claim_by <= now => Err(Refused::NotAuthorized),
             State::Authorized { grant, .. } => {
                 let grant = Arc::clone(grant);
@@ -27,7 +27,7 @@ impl Session {
         }
     }
 
-    /// The owner wants no more of it: what waits is cancelled, what is authorized is cancelled and revoked, what is claimed is
+    /// The owner wants no more of it: what waits is cancelled, what has tokens is cancelled and revoked, what is claimed is
     /// acknowledged (its tokens erased); a new code is not waited for. Anything else is left as it is.
     ///
     /// # Errors
@@ -35,7 +35,9 @@ impl Session {
     pub fn cancel(mut self, now: Timestamp) -> Result<Self, Refused> {
         match self.state.clone() {
             State::Starting | State::Pending(_) => Ok(self.become_visibly(State::Cancelled { at: now })),
-            State::Authorized { grant, .. } => Ok(self.revoking(grant, now).become_visibly(State::Cancelled { at: now })),
+            State::Authorized { grant, .. } | State::Verifying(Verifying { grant, .. }) => {
+                Ok(self.revoking(grant, now).become_visibly(State::Cancelled { at: now }))
+            }
             State::Claimed { at, held: Some(_) } => {
                 self.state = State::Claimed { at, held: None };
                 Ok(self.durably())
@@ -50,8 +52,12 @@ impl Session {
     /// # Errors
     /// [`Refused::Settled`], also for an authorized session: its tokens wait for their owner whatever happens to pollers.
     pub fn fail(self, failure: Failure, now: Timestamp) -> Result<Self, Refused> {
-        match self.state {
+        match &self.state {
             State::Starting | State::Pending(_) => Ok(self.become_visibly(State::Failed { at: now, failure })),
+            State::Verifying(Verifying { grant, .. }) => {
+                let grant = Arc::clone(grant);
+                Ok(self.revoking(grant, now).become_visibly(State::Failed { at: now, failure }))
+            }
             _ if self.is_renewing() => Ok(self.renewal_failed(failure)),
             _ => Err(Refused::Settled),
         }
@@ -70,7 +76,7 @@ impl Session {
             return Err(Refused::NotDue);
         }
         match self.state.clone() {
-            State::Starting => Err(Refused::NotDue),
+            State::Starting | State::Verifying(_) => Err(Refused::NotDue),
             State::Pending(_) => Ok(Lapsed::Kept(self.become_visibly(State::Expired { at: now }))),
             State::Authorized { grant, .. } => Ok(Lapsed::Kept(self.revoking(grant, now).become_visibly(State::Expired { at: now }))),
             State::Claimed { at, held: Some(_) } => {

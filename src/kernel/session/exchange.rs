@@ -3,10 +3,13 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use super::{Attempt, CHECK_EVERY, Doubt, Errand, OpenAttempt, Pending, Refused, Session, State, Terms};
+use super::{
+    Attempt, CHECK_EVERY, Doubt, Errand, Kind, OpenAttempt, Pending, Refused, Session, State, Terms, VERIFICATION_PERIOD,
+    VERIFICATION_RETRY, Verifying,
+};
 use crate::kernel::pace::{Jitter, Pace};
 use crate::kernel::time::Timestamp;
-use crate::kernel::verdict::{Began, Failure, Verdict};
+use crate::kernel::verdict::{Began, Failure, Grant, Verdict};
 
 /// How much earlier than announced a code may expire without being suspect.
 const EXPIRY_SLACK: Duration = Duration::from_secs(10);
@@ -30,10 +33,11 @@ impl Session {
             (State::Pending(pending), _) if pending.next_poll_at <= now && !pending.is_hopeless() => {
                 Errand::Poll(Arc::clone(&pending.device_code))
             }
+            (State::Verifying(verifying), _) if verifying.next_at <= now => Errand::Verify(Arc::clone(&verifying.grant)),
             _ => return Err(Refused::NotDue),
         };
         self.attempts = self.attempts.wrapping_add(1);
-        self.open_attempt = Some(OpenAttempt { since: now, answered: false, revokes: matches!(errand, Errand::Revoke(_)) });
+        self.open_attempt = Some(OpenAttempt { since: now, answered: false, kind: errand.kind() });
         let attempt = Attempt(self.attempts);
         Ok((self, Some((attempt, errand))))
     }
@@ -94,27 +98,32 @@ impl Session {
         next.fail(failure, now)
     }
 
-    /// A token response (RFC 8628 §3.5), received at `now`. A grant that comes after the session was settled, or for an older
-    /// code, is kept only to be revoked.
+    /// A token response (RFC 8628 §3.5), received at `now`, or the verdict on tokens that were withheld. A grant that comes after
+    /// the session was settled, or for an older code, is kept only to be revoked.
     ///
     /// # Errors
     /// [`Refused::Stale`] when the attempt is not the open one.
     pub fn report(self, attempt: Attempt, verdict: Verdict, now: Timestamp, jitter: Jitter, terms: &Terms) -> Result<Self, Refused> {
-        if let Verdict::Authorized(grant) = &verdict
+        if let Verdict::Authorized(grant) | Verdict::Unverified(grant) | Verdict::Untrusted(grant) = &verdict
             && self.is_for_an_older_code(attempt)
         {
             return Ok(self.revoking(Arc::clone(grant), now).durably());
         }
-        let asked = self.open_attempt.map(|open| open.since);
+        let (asked, kind) = self.open_attempt.map(|open| (open.since, open.kind)).unzip();
         let next = self.close(attempt)?;
-        let State::Pending(pending) = next.state.clone() else {
-            return match verdict {
-                Verdict::Authorized(grant) if next.is_settled() => Ok(next.revoking(grant, now).durably()),
-                _ => Ok(next),
-            };
-        };
-        let was_last = asked >= Some(pending.expires_at);
-        Ok(next.judged(pending, verdict, was_last, now, jitter, terms))
+        match (next.state.clone(), verdict) {
+            (State::Pending(pending), verdict) => {
+                let was_last = asked >= Some(pending.expires_at);
+                Ok(next.judged(pending, verdict, was_last, now, jitter, terms))
+            }
+            (State::Verifying(verifying), verdict) => Ok(next.verified(verifying, verdict, now, terms)),
+            // While the tokens were being verified the session was settled, and they are being revoked already.
+            _ if kind == Some(Kind::Verify) => Ok(next),
+            (_, Verdict::Authorized(grant) | Verdict::Unverified(grant) | Verdict::Untrusted(grant)) if next.is_settled() => {
+                Ok(next.revoking(grant, now).durably())
+            }
+            _ => Ok(next),
+        }
     }
 
     fn judged(self, mut pending: Pending, verdict: Verdict, was_last: bool, now: Timestamp, jitter: Jitter, terms: &Terms) -> Self {
@@ -122,6 +131,9 @@ impl Session {
         let expired = State::Expired { at: now };
         match verdict {
             Verdict::Authorized(grant) => self.become_visibly(State::Authorized { grant, claim_by: now + terms.claim_ttl }),
+            // Due at once: the tokens must be safe before anything else is waited for.
+            Verdict::Unverified(grant) => self.withholding(Verifying { grant, next_at: now, until: now + VERIFICATION_PERIOD }),
+            Verdict::Untrusted(grant) => self.distrusting(grant, now),
             Verdict::Denied => self.become_visibly(State::Denied { at: now }),
             Verdict::Expired if pending.doubt == Doubt::Sent && now + EXPIRY_SLACK < pending.expires_at => {
                 self.become_visibly(failed(Failure::GrantLost))
@@ -145,6 +157,32 @@ impl Session {
             Verdict::Throttled { retry_after } => self.wait(pending.unheard(false, 0), now, retry_after, jitter),
             Verdict::Gibberish { ambiguous, .. } => self.wait(pending.unheard(ambiguous, 1), now, None, jitter),
         }
+    }
+
+    fn verified(self, verifying: Verifying, verdict: Verdict, now: Timestamp, terms: &Terms) -> Self {
+        match verdict {
+            Verdict::Authorized(grant) => self.become_visibly(State::Authorized { grant, claim_by: now + terms.claim_ttl }),
+            Verdict::Unverified(_) if now < verifying.until => self.verifying_later(verifying, now),
+            _ => self.distrusting(verifying.grant, now),
+        }
+    }
+
+    fn withholding(mut self, verifying: Verifying) -> Self {
+        let was_reachable = self.provider_reachable();
+        self.state = State::Verifying(verifying);
+        if !was_reachable {
+            self.revision = self.revision.saturating_add(1);
+        }
+        self.durably()
+    }
+
+    fn verifying_later(mut self, verifying: Verifying, now: Timestamp) -> Self {
+        self.state = State::Verifying(Verifying { next_at: now + VERIFICATION_RETRY, ..verifying });
+        self
+    }
+
+    fn distrusting(self, grant: Arc<Grant>, now: Timestamp) -> Self {
+        self.revoking(grant, now).become_visibly(State::Failed { at: now, failure: Failure::IdTokenInvalid })
     }
 
     /// The answer to a revocation request: done, or to be tried again until its period is over.
@@ -186,8 +224,10 @@ impl Session {
 
     fn abandoned(mut self, now: Timestamp) -> Self {
         let Some(open) = self.open_attempt.take() else { return self };
-        if open.revokes {
+        if open.kind == Kind::Revoke {
             self.revocation = self.revocation.map(|revocation| revocation.tried(now));
+        } else if let State::Verifying(verifying) = &mut self.state {
+            verifying.next_at = now + VERIFICATION_RETRY;
         } else if let State::Pending(pending) = &mut self.state {
             pending.doubt = Doubt::Sent;
             pending.schedule(now, 0, None, Jitter::default());

@@ -1,17 +1,14 @@
-//! Sign-ins at real providers.
-
-mod support {
-    pub mod real_provider;
-}
+//! What the providers do when a bare device asks them: the ground that the tests of the product stand on.
 
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::Value;
-use support::real_provider::{Client, RealProvider, Software};
+
+use super::real_provider::{Client, RealProvider, Software};
+use super::start;
 
 const BOTH: [Software; 2] = [Software::OidcProvider, Software::BetterAuth];
-const EAGER: &[&str] = &["--interval=1"];
 
 #[tokio::test]
 async fn an_approved_code_gives_tokens_that_work() {
@@ -104,10 +101,6 @@ async fn a_client_without_the_device_grant_gets_no_code() {
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         assert_eq!(json(response).await["error"], error);
     }
-}
-
-async fn start(software: Software) -> Option<RealProvider> {
-    RealProvider::start(software, if software == Software::BetterAuth { EAGER } else { &[] }).await
 }
 
 /// A bare RFC 8628 device that minds no pace.

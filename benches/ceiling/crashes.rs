@@ -1,0 +1,67 @@
+//! How long after a panic the replacement runs, while many sessions are live.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anteroom::clock::SystemClock;
+use anteroom::watchdog::{Beat, Children, Event, watchdog};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::load::percentile;
+use super::table::Table;
+use super::{Options, rig};
+
+/// Children that panic once and note when their replacement started.
+#[derive(Default)]
+struct Fragile {
+    crashed: Mutex<std::collections::HashMap<u64, Instant>>,
+    waits: Mutex<Vec<f64>>,
+}
+
+impl Children for Fragile {
+    type Key = u64;
+    type Ticket = ();
+
+    fn start(&self, key: u64, _: Option<()>, _: Beat) -> BoxFuture<'static, ()> {
+        if let Some(crashed) = self.crashed.lock().expect("no panic under it").remove(&key) {
+            self.waits.lock().expect("no panic under it").push(crashed.elapsed().as_secs_f64() * 1e6);
+            return std::future::ready(()).boxed();
+        }
+        self.crashed.lock().expect("no panic under it").insert(key, Instant::now());
+        async { panic!("on purpose") }.boxed()
+    }
+
+    fn ends(&self, _: &u64) -> bool {
+        true
+    }
+
+    fn patience(&self, _: &u64) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    fn give_up(&self, _: u64) {}
+
+    fn observe(&self, _: &Event<u64>) {}
+}
+
+pub fn measure(options: &Options, table: &mut Table) {
+    let live = if options.full { 100_000 } else { 20_000 };
+    rig::runtime().block_on(async {
+        let beside = rig::Beside::start(3_600);
+        let app = rig::app(&beside, 256);
+        rig::begin(&app, live, 128).await;
+        let children = Arc::new(Fragile::default());
+        let (dog, kennel) = watchdog();
+        tokio::spawn(kennel.run(Arc::clone(&children), SystemClock::start()));
+        for key in 0..2_000 {
+            dog.start(key, None);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut waits = children.waits.lock().expect("no panic under it").clone();
+        assert_eq!(waits.len(), 2_000);
+        table.at_most(format!("panic to replacement, p99, {live} sessions live"), percentile(&mut waits, 0.99), "µs", 250.0);
+        app.stop().await;
+    });
+}

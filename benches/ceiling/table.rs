@@ -1,0 +1,91 @@
+//! The rows, and how they are shown.
+
+use serde_json::json;
+
+#[derive(Default)]
+pub struct Table(Vec<Row>);
+
+struct Row {
+    what: String,
+    ours: f64,
+    ceiling: Option<f64>,
+    unit: &'static str,
+    goal: Goal,
+}
+
+#[derive(Clone, Copy)]
+pub enum Goal {
+    /// Ours divided by the ceiling.
+    Ratio(f64),
+    AtMost(f64),
+}
+
+impl Table {
+    pub fn ratio(&mut self, what: impl Into<String>, ours: f64, ceiling: f64, unit: &'static str, goal: f64) {
+        self.push(Row { what: what.into(), ours, ceiling: Some(ceiling), unit, goal: Goal::Ratio(goal) });
+    }
+
+    pub fn at_most(&mut self, what: impl Into<String>, ours: f64, unit: &'static str, goal: f64) {
+        self.push(Row { what: what.into(), ours, ceiling: None, unit, goal: Goal::AtMost(goal) });
+    }
+
+    fn push(&mut self, row: Row) {
+        eprintln!("  {}", row.cells().join("  "));
+        self.0.push(row);
+    }
+
+    pub fn render(&self) -> String {
+        let header = ["what", "ours", "ceiling", "ratio", "goal", ""].map(str::to_owned);
+        let lines: Vec<_> = std::iter::once(header).chain(self.0.iter().map(Row::cells)).collect();
+        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+        let line = |cells: &[String; 6]| {
+            let padded: Vec<_> = cells.iter().enumerate().map(|(column, cell)| format!("{cell:width$}", width = width(column))).collect();
+            padded.join("  ").trim_end().to_owned()
+        };
+        lines.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    pub fn json(&self) -> String {
+        let rows: Vec<_> = self
+            .0
+            .iter()
+            .map(|row| {
+                json!({"what": row.what, "ours": row.ours, "ceiling": row.ceiling, "unit": row.unit, "ratio": row.ratio(), "met": row.met()})
+            })
+            .collect();
+        let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+        json!({"cores": cores, "rows": rows}).to_string()
+    }
+}
+
+impl Row {
+    fn ratio(&self) -> Option<f64> {
+        self.ceiling.map(|ceiling| self.ours / ceiling)
+    }
+
+    fn met(&self) -> bool {
+        match self.goal {
+            Goal::Ratio(least) => self.ratio().is_some_and(|ratio| ratio >= least),
+            Goal::AtMost(most) => self.ours <= most,
+        }
+    }
+
+    fn cells(&self) -> [String; 6] {
+        let goal = match self.goal {
+            Goal::Ratio(least) => format!("≥ {least:.2}"),
+            Goal::AtMost(most) => format!("≤ {most} {}", self.unit),
+        };
+        [
+            self.what.clone(),
+            format!("{} {}", number(self.ours), self.unit),
+            self.ceiling.map_or_else(String::new, |ceiling| format!("{} {}", number(ceiling), self.unit)),
+            self.ratio().map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+            goal,
+            if self.met() { "met" } else { "missed" }.to_owned(),
+        ]
+    }
+}
+
+fn number(value: f64) -> String {
+    if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+}
