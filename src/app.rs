@@ -23,8 +23,8 @@ use crate::provider::gate::{Gate, Pass};
 use crate::provider::settings::Settings;
 use crate::provider::{Provider, Providers, Upstream};
 use crate::scheduler;
-use crate::sessions::{Quota, Sessions};
-use crate::store::Store;
+use crate::sessions::{Quota, Restored, Sessions};
+use crate::store::{Store, StoreError};
 use crate::watchdog::{Beat, Children, Event, Watchdog, watchdog};
 
 /// What a running service is made of.
@@ -39,6 +39,7 @@ pub struct Parts {
 /// The sessions and everything that keeps them going; the listeners come on top.
 pub struct App {
     pub sessions: Sessions,
+    pub restored: Restored,
     pub providers: Arc<Providers>,
     pub metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
@@ -79,10 +80,15 @@ const POLLER_PATIENCE: Duration = Duration::from_secs(30);
 const SCHEDULER_PATIENCE: Duration = Duration::from_secs(60);
 /// How long pollers may finish what they have begun when the service stops.
 const DRAIN: Duration = Duration::from_secs(8);
+/// How long the last changes may take to become durable, and the store to close.
+const SAVE: Duration = Duration::from_millis(900);
 
 impl App {
-    /// Starts in order: store, table, watchdog, scheduler.
-    pub fn start(parts: Parts) -> Self {
+    /// Starts in order: store, table, watchdog, scheduler. What the store has goes on.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn start(parts: Parts) -> Result<Self, StoreError> {
         let Parts { clock, store, terms, quota, providers } = parts;
         let bell = Arc::new(Notify::new());
         let upstream = |(settings, provider): (Settings, Arc<dyn Provider>)| {
@@ -96,6 +102,10 @@ impl App {
         let (metrics, crashes, broken) = (Arc::<Metrics>::default(), Arc::<Crashes>::default(), CancellationToken::new());
         let witness = Witness { metrics: Arc::clone(&metrics), crashes: Arc::clone(&crashes), watchdog: watchdog.clone() };
         let sessions = Sessions::new(terms, quota, Arc::clone(&clock), Arc::clone(&store), bell, Arc::new(witness));
+        let restored = sessions.restore().await?;
+        for orphan in sessions.all().iter().filter(|session| !providers.contains_key(&session.opening().provider)) {
+            sessions.give_up(orphan.id());
+        }
         let crew = Crew {
             sessions: sessions.clone(),
             providers: Arc::clone(&providers),
@@ -115,12 +125,15 @@ impl App {
             }
         });
         watchdog.start(Child::Scheduler, None);
-        Self { sessions, providers, metrics, clock, store, watchdog, crashes, supervision, broken }
+        Ok(Self { sessions, restored, providers, metrics, clock, store, watchdog, crashes, supervision, broken })
     }
 
-    /// Completes when nothing supervises the pollers any more; the process must not go on.
+    /// Completes when nothing supervises the pollers any more or the store is broken; the process must not go on.
     pub async fn broken(&self) {
-        self.broken.cancelled().await;
+        tokio::select! {
+            () = self.broken.cancelled() => {}
+            () = self.store.broken() => {}
+        }
     }
 
     pub fn health(&self) -> Health {
@@ -143,7 +156,8 @@ impl App {
         self.watchdog.stop(self.clock.now() + DRAIN);
         // It was told to end; a panic in it has been logged.
         let _ = self.supervision.await;
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.sessions.drain()).await;
+        let _ = tokio::time::timeout(SAVE, self.sessions.drain()).await;
+        let _ = tokio::time::timeout(SAVE, self.store.close()).await;
     }
 }
 

@@ -18,6 +18,7 @@ pub struct Row {
     pub client_auth: &'static str,
     pub pkce: bool,
     pub revocation: bool,
+    pub jwks: bool,
     pub remedies: Vec<Remedy>,
 }
 
@@ -51,9 +52,11 @@ impl Row {
             client_auth: settings.client_auth.name(),
             pkce: settings.pkce,
             revocation: endpoints.revocation.or(discovered.revocation_endpoint).is_some(),
+            jwks: endpoints.jwks.or(discovered.jwks_uri).is_some(),
             remedies: Vec::new(),
         };
         row.advise(found.as_ref());
+        row.explain_preset(settings);
         row
     }
 
@@ -100,6 +103,23 @@ impl Row {
         }
     }
 
+    /// What the preset changes, what it cannot do without, and what it has to say.
+    fn explain_preset(&mut self, settings: &Settings) {
+        let Some(preset) = settings.preset else { return };
+        if preset.needs_secret && settings.client_secret.is_none() {
+            let text = "it gives tokens only to clients with a secret; set client_secret or client_secret_file";
+            self.remedy(Severity::Error, text.to_owned());
+        }
+        let pkce = (!preset.pkce).then(|| "PKCE is off".to_owned());
+        let differences: Vec<_> = pkce.into_iter().chain(settings.dialect.differences()).collect();
+        if !differences.is_empty() {
+            self.remedy(Severity::Info, format!("preset {}: {}", preset.name, differences.join("; ")));
+        }
+        if let Some(note) = preset.note {
+            self.remedy(Severity::Info, format!("preset {}: {note}", preset.name));
+        }
+    }
+
     fn has_endpoints(&self) -> bool {
         self.device_endpoint.is_some() && self.token_endpoint.is_some()
     }
@@ -108,7 +128,7 @@ impl Row {
         self.remedies.push(Remedy { severity, text });
     }
 
-    fn cells(&self) -> [String; 7] {
+    fn cells(&self) -> [String; 8] {
         let discovery = match self.discovery {
             Ok(true) => "ok",
             Ok(false) => "-",
@@ -124,6 +144,7 @@ impl Row {
             self.client_auth.to_owned(),
             yes_no(self.pkce, "no"),
             yes_no(self.revocation, or("no")),
+            yes_no(self.jwks, or("no")),
             url(&self.device_endpoint),
             url(&self.token_endpoint),
         ]
@@ -132,9 +153,10 @@ impl Row {
 
 /// The table, below it the remedies, and at the end whether people can sign in; every line ends with a line break.
 pub fn render(rows: &[Row]) -> String {
-    let header = ["PROVIDER", "DISCOVERY", "CLIENT AUTH", "PKCE", "REVOCATION", "DEVICE ENDPOINT", "TOKEN ENDPOINT"].map(str::to_owned);
-    let lines: Vec<[String; 7]> = std::iter::once(header).chain(rows.iter().map(Row::cells)).collect();
-    let mut widths = [0; 7];
+    let header =
+        ["PROVIDER", "DISCOVERY", "CLIENT AUTH", "PKCE", "REVOCATION", "JWKS", "DEVICE ENDPOINT", "TOKEN ENDPOINT"].map(str::to_owned);
+    let lines: Vec<[String; 8]> = std::iter::once(header).chain(rows.iter().map(Row::cells)).collect();
+    let mut widths = [0; 8];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = cell.chars().count().max(*width);

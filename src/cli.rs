@@ -29,6 +29,9 @@ pub enum Command {
     Login(Box<Login>),
     /// Check the configuration, and what each provider supports
     Check(ConfigFile),
+    /// Look after the keys that seal secrets in the store
+    #[command(subcommand)]
+    Keys(Keys),
     /// Exit with 0 if the service is ready, else with 1
     Healthcheck(Healthcheck),
 }
@@ -40,6 +43,12 @@ pub struct ConfigFile {
     /// Default: anteroom.toml if there is one, else the environment alone. A key a.b is ANTEROOM_A__B there, and wins over the file.
     #[arg(long = "config", value_name = "PATH", env = "ANTEROOM_CONFIG")]
     path: Option<PathBuf>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Subcommand)]
+pub enum Keys {
+    /// Add a new key to the key file; it seals from the next start on, the old ones still open
+    Rotate(ConfigFile),
 }
 
 #[cfg(feature = "demo")]

@@ -4,6 +4,7 @@
 //! ([`section`]); what is left over is an error. Everything that is wrong is reported at once, and no report repeats a value:
 //! it may be a secret in the wrong place.
 
+mod addresses;
 mod caller;
 mod http;
 mod provider;
@@ -13,9 +14,11 @@ mod source;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use secrecy::SecretString;
 
 use crate::kernel::session::Terms;
 use crate::provider::settings::Settings;
@@ -49,17 +52,29 @@ pub struct Config {
     pub http: HttpSettings,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StoreSettings {
-    /// `store.url`, `ANTEROOM_STORE__URL`. Default `memory:`.
-    pub url: StoreUrl,
-}
-
-/// Where the durable copy of the sessions is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum StoreUrl {
+/// Where the durable copy of the sessions is: `store.url`, `ANTEROOM_STORE__URL`. Default `sqlite://anteroom.db`.
+///
+/// `store.key_file`, `ANTEROOM_STORE__KEY_FILE`: the keys that seal secrets in the store; made at the first start. Default: beside
+/// the SQLite file, with `.key` for its extension. Needed with PostgreSQL.
+#[derive(Clone, Debug)]
+pub enum StoreSettings {
     /// `memory:`; nothing survives the process.
     Memory,
+    /// `sqlite://PATH`; relative to the working directory unless it begins with `/`.
+    Sqlite { path: PathBuf, key_file: PathBuf },
+    /// `postgres://…`; it may hold a password.
+    Postgres {
+        url: SecretString,
+        key_file: PathBuf,
+        /// `store.allow_data_loss`, `ANTEROOM_STORE__ALLOW_DATA_LOSS`: accepts a server with `fsync` or `synchronous_commit` off.
+        allow_data_loss: bool,
+    },
+}
+
+enum StoreUrl {
+    Memory,
+    Sqlite(PathBuf),
+    Postgres(SecretString),
 }
 
 /// Everything that is wrong with the configuration: one line each, which starts with the key or the file.
@@ -69,6 +84,7 @@ pub struct ConfigErrors(Vec<String>);
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 /// Where the metrics are unless the operator says otherwise.
 pub const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
+const DATABASE: &str = "anteroom.db";
 const CLAIM_TTL: Duration = Duration::from_secs(5 * 60);
 const RETENTION: Duration = Duration::from_secs(10 * 60);
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -153,10 +169,30 @@ impl Config {
 }
 
 impl StoreSettings {
+    /// The file with the sealing keys; none where nothing is stored.
+    pub fn key_file(&self) -> Option<&Path> {
+        match self {
+            Self::Memory => None,
+            Self::Sqlite { key_file, .. } | Self::Postgres { key_file, .. } => Some(key_file),
+        }
+    }
+
     fn read(mut section: Section<'_>) -> Self {
-        let url = section.take("url").and_then(|entry| entry.text(StoreUrl::read)).unwrap_or(StoreUrl::Memory);
+        let default = || StoreUrl::Sqlite(PathBuf::from(DATABASE));
+        let url = section.take("url").and_then(|entry| entry.text(StoreUrl::read)).unwrap_or_else(default);
+        let key_file = section.take("key_file").and_then(|entry| entry.text(path));
+        let allow_data_loss = section.take("allow_data_loss").and_then(|entry| entry.boolean()).unwrap_or(false);
+        let settings = match (url, key_file) {
+            (StoreUrl::Memory, _) => Self::Memory,
+            (StoreUrl::Sqlite(path), key_file) => Self::Sqlite { key_file: key_file.unwrap_or_else(|| path.with_extension("key")), path },
+            (StoreUrl::Postgres(url), Some(key_file)) => Self::Postgres { url, key_file, allow_data_loss },
+            (StoreUrl::Postgres(_), None) => {
+                section.report("key_file", "is missing; with PostgreSQL, say where the file with the sealing keys is or may be made");
+                Self::Memory
+            }
+        };
         section.finish();
-        Self { url }
+        settings
     }
 }
 
@@ -164,8 +200,12 @@ impl StoreUrl {
     fn read(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("memory", "")) => Ok(Self::Memory),
-            Some(("sqlite" | "postgres" | "postgresql", _)) => Err("this version keeps sessions in memory only; use \"memory:\"".into()),
-            _ => Err("expected \"memory:\"".into()),
+            Some(("sqlite", rest)) => match rest.strip_prefix("//") {
+                Some(path) if !path.is_empty() && !path.contains('?') => Ok(Self::Sqlite(PathBuf::from(path))),
+                _ => Err("expected \"sqlite://\" and a path, without options".into()),
+            },
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(Self::Postgres(text.into())),
+            _ => Err("expected \"sqlite://PATH\", \"postgres://…\" or \"memory:\"".into()),
         }
     }
 }
@@ -183,6 +223,10 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl std::error::Error for ConfigErrors {}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("expected a path".into()) } else { Ok(PathBuf::from(text)) }
+}
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "expected an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"".into())

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use anteroom::app::service::{Service, providers};
 use anteroom::check::{Row, render};
-use anteroom::cli::{Cli, Command, ConfigFile};
+use anteroom::cli::{Cli, Command, ConfigFile, Keys};
 use anteroom::clock::SystemClock;
 use anteroom::config::{Config, environment};
 use anteroom::shutdown::{Shutdown, Signals};
+use anteroom::store::seal::Keyring;
 use anteroom::{healthcheck, login, telemetry};
 use clap::Parser;
 use tokio::runtime::Runtime;
@@ -60,6 +61,10 @@ async fn run(command: Command) -> ExitCode {
             Ok(config) => check(&config).await,
             Err(exit) => exit,
         },
+        Command::Keys(Keys::Rotate(file)) => match load(&file) {
+            Ok(config) => rotate(&config),
+            Err(exit) => exit,
+        },
         Command::Healthcheck(args) => {
             let url = match args.url {
                 Some(url) => Ok(url),
@@ -102,15 +107,28 @@ async fn check(config: &Config) -> ExitCode {
     };
     let mut rows = Vec::new();
     for (settings, provider) in providers {
-        let discovered = match &settings.issuer {
-            Some(_) => provider.discovery().look_up().await.map(Some).map_err(|problem| problem.to_string()),
-            None => Ok(None),
+        let discovered = match settings.is_discoverable() {
+            true => provider.discovery().look_up().await.map(Some).map_err(|problem| problem.to_string()),
+            false => Ok(None),
         };
         rows.push(Row::new(&settings, discovered));
     }
     // Not print!, which panics when nobody reads on: `anteroom check | head -1`.
     let _ = io::stdout().write_all(render(&rows).as_bytes());
     if rows.iter().all(Row::is_usable) { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) }
+}
+
+fn rotate(config: &Config) -> ExitCode {
+    let Some(key_file) = config.store.key_file() else {
+        return refuse(USAGE, "store.url: nothing is stored, so there are no keys");
+    };
+    match Keyring::rotate(key_file) {
+        Ok(id) => {
+            eprintln!("key {id} added to {}; it seals from the next start on", key_file.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => refuse(FAILURE, error),
+    }
 }
 
 fn load(file: &ConfigFile) -> Result<Config, ExitCode> {

@@ -27,6 +27,7 @@ pub struct Metrics {
     crashes: Family<Labels<2>, Counter>,
     restarts: Counter,
     give_ups: Counter,
+    unreadable_rows: Counter,
     requests: Family<Labels<3>, Counter>,
     request_seconds: Family<Labels<1>, Histogram>,
 }
@@ -59,6 +60,7 @@ impl Default for Metrics {
             crashes: Family::default(),
             restarts: Counter::default(),
             give_ups: Counter::default(),
+            unreadable_rows: Counter::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 3.0, 11))),
             registry: Registry::default(),
@@ -78,6 +80,7 @@ impl Default for Metrics {
         registry.register("crashes", "Supervised tasks that panicked or hung", metrics.crashes.clone());
         registry.register("restarts", "Supervised tasks that were started again", metrics.restarts.clone());
         registry.register("give_ups", "Supervised tasks that crashed too often", metrics.give_ups.clone());
+        registry.register("unreadable_rows", "Sessions that failed because the store could not be read", metrics.unreadable_rows.clone());
         registry.register("http_requests", "Requests to the public API", metrics.requests.clone());
         registry.register_with_unit(
             "http_request",
@@ -121,6 +124,10 @@ impl Metrics {
 
     pub fn gave_up(&self) {
         self.give_ups.inc();
+    }
+
+    pub fn lost(&self) {
+        self.unreadable_rows.inc();
     }
 
     /// `route` is the pattern, never the path.

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use crate::kernel::session::{Errand, SessionId};
+use crate::kernel::session::{Due, Errand, SessionId, Urgency};
+use crate::kernel::table::Lane;
 use crate::kernel::verdict::{Failure, Verdict};
 use crate::metrics::Asked;
-use crate::provider::gate::Pass;
-use crate::provider::{Providers, Upstream};
-use crate::sessions::{Answer, Sessions};
+use crate::provider::gate::{Backlog, Pass};
+use crate::provider::{Providers, SignIn, Upstream};
+use crate::sessions::{Answer, Sessions, random_jitter};
 use crate::watchdog::Beat;
 
 /// Makes the attempt that is due for session `id`, if there is one, and tells `observe` how it went. Without a `pass` it asks
@@ -28,16 +29,23 @@ pub async fn run(
 ) {
     let Some(session) = sessions.peek(id) else { return };
     let Some(upstream) = providers.get(&session.opening().provider) else { return };
-    let Some(_pass) = pass.or_else(|| upstream.gate.enter(sessions.clock().now())) else { return };
+    // First of all, for it needs no place at the gate: the clock of the next attempt starts here, however busy the provider is.
+    sessions.close_abandoned(id);
+    let due = session.due(&sessions.terms());
+    let urgency = if let Some((_, Due::Ask(urgency))) = due { urgency } else { Urgency::Ordinary };
+    let Some(_pass) = pass.or_else(|| upstream.gate.enter(sessions.clock().now(), urgency)) else { return };
     let Some((attempt, errand)) = sessions.attempt(id) else { return };
 
     let asked_at = sessions.clock().now();
-    let late = session.due(&sessions.terms()).map(|(due, _)| asked_at.since(due)).unwrap_or_default();
+    let late = due.map(|(due, _)| asked_at.since(due)).unwrap_or_default();
     let name = errand.name();
     let provider = &upstream.provider;
     let answer = match errand {
         Errand::Begin => Answer::Begun(provider.begin(&session.opening().scope).await),
-        Errand::Poll(device_code) => Answer::Verdict(provider.ask(&device_code).await),
+        Errand::Poll(device_code) => {
+            let user_code = session.prompt().map_or("", |prompt| &prompt.user_code);
+            Answer::Verdict(provider.ask(SignIn { device_code: &device_code, user_code, scope: &session.opening().scope }).await)
+        }
         Errand::Verify(grant) => Answer::Verdict(provider.verify(&grant).await),
         Errand::Revoke(grant) => Answer::Revoked(provider.revoke(&grant).await),
     };
@@ -52,21 +60,29 @@ pub async fn run(
 
 /// What one answer says of the provider as such holds for all its sessions.
 fn heed(upstream: &Upstream, sessions: &Sessions, answer: &Answer) {
-    let now = sessions.clock().now();
-    match answer {
-        Answer::Begun(Err(Failure::ProviderUnreachable | Failure::ProviderTimeout))
-        | Answer::Verdict(Verdict::Unreachable { .. } | Verdict::Gibberish { .. }) => upstream.gate.unheard(),
-        Answer::Verdict(Verdict::Throttled { retry_after }) => {
-            upstream.gate.heard();
-            upstream.gate.pause(now + retry_after.unwrap_or(THROTTLED).min(LONGEST_PAUSE));
-        }
+    let (gate, now) = (&upstream.gate, sessions.clock().now());
+    let backlog = match answer {
         // Whether the keys can be had says nothing of the endpoints.
-        Answer::Verdict(Verdict::Unverified(_)) | Answer::Revoked(_) => {}
-        Answer::Begun(_) | Answer::Verdict(_) => upstream.gate.heard(),
+        Answer::Verdict(Verdict::Unverified(_)) | Answer::Revoked(_) => None,
+        Answer::Begun(Err(Failure::ProviderRateLimited { retry_after_secs })) => {
+            gate.pause_beginnings(now, retry_after_secs.map(Duration::from_secs));
+            gate.heard(now)
+        }
+        Answer::Verdict(Verdict::Throttled { retry_after }) => {
+            let reopened = gate.heard(now);
+            gate.pause(now, *retry_after).or(reopened)
+        }
+        Answer::Begun(Err(Failure::ProviderUnreachable | Failure::ProviderTimeout)) | Answer::Verdict(Verdict::Gibberish { .. }) => {
+            gate.unheard(now, random_jitter());
+            None
+        }
+        Answer::Verdict(Verdict::Unreachable { retry_after, .. }) => {
+            gate.unheard(now, random_jitter());
+            retry_after.and_then(|wait| gate.pause(now, Some(wait)))
+        }
+        Answer::Begun(_) | Answer::Verdict(_) => gate.heard(now),
+    };
+    if let Some(Backlog { from, over }) = backlog {
+        sessions.spread(&Lane::Provider(Arc::clone(&upstream.name)), from, over);
     }
 }
-
-/// How long a provider is left alone that limits our rate without saying for how long.
-const THROTTLED: Duration = Duration::from_secs(5);
-/// The session that was told to wait longer does; the others ask again after this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);

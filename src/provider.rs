@@ -7,14 +7,16 @@ mod body;
 pub mod classify;
 mod client_auth;
 pub mod device;
+pub mod dialect;
 pub mod discovery;
 pub mod egress;
 pub mod exchange;
 pub mod gate;
-mod id_token;
-mod jwks;
+pub mod id_token;
+pub mod jwks;
 pub mod oauth;
 mod pkce;
+pub mod presets;
 pub mod private_key;
 #[cfg(test)]
 mod script;
@@ -22,8 +24,10 @@ pub mod settings;
 pub mod uri;
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
@@ -41,15 +45,27 @@ pub trait Provider: Send + Sync + 'static {
 
     /// One device access token request (RFC 8628 §3.4). Once tokens have come nothing more is waited for: an ID token is verified
     /// with the keys at hand, or the tokens are [`Verdict::Unverified`].
-    fn ask<'a>(&'a self, device_code: &'a DeviceCode) -> BoxFuture<'a, Verdict>;
+    fn ask<'a>(&'a self, sign_in: SignIn<'a>) -> BoxFuture<'a, Verdict>;
 
     /// Verifies the ID token of tokens that [`ask`](Provider::ask) gave as [`Verdict::Unverified`]; fetches the provider's keys if
-    /// it must. Gives `Authorized`, `Untrusted` or, while the keys cannot be had, `Unverified` again.
-    fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict>;
+    /// it must. Gives `Authorized`, `Untrusted` or, while the keys cannot be had, `Unverified` again. A provider that never says
+    /// `Unverified` is never asked.
+    fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {
+        ready(Verdict::Untrusted(Arc::clone(grant))).boxed()
+    }
 
     /// Asks the provider to revoke the tokens (RFC 7009), the refresh token first. True when that is done or can never be;
     /// false when it is worth another try.
     fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool>;
+}
+
+/// A sign-in in progress, by all that a provider may want to know of it again.
+#[derive(Clone, Copy, Debug)]
+pub struct SignIn<'a> {
+    pub device_code: &'a DeviceCode,
+    pub user_code: &'a str,
+    /// As it was asked for.
+    pub scope: &'a str,
 }
 
 /// The configured providers by name.

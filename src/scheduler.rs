@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kernel::session::SessionId;
+use crate::kernel::session::{SessionId, Urgency};
 use crate::kernel::table::Lane;
 use crate::kernel::time::Timestamp;
 use crate::provider::gate::{Pass, Room};
@@ -23,41 +23,40 @@ pub async fn run(sessions: Sessions, providers: Arc<Providers>, start: impl Fn(S
         let now = sessions.clock().now();
         sessions.lapse_due(now);
         for (name, upstream) in providers.iter() {
-            set_off(&sessions, &Lane::Provider(Arc::clone(name)), upstream, now, &start);
+            set_off(&sessions, name, upstream, now, &start);
         }
-        let alarm = next_alarm(&sessions, &providers, now);
+        sessions.sleep(next_alarm(&sessions, &providers, now)).await;
+        // Only a whole round counts: one that cannot even lie down would else be forgiven, and started again, without end.
         beat.accepted();
-        sessions.sleep(alarm).await;
     }
 }
 
-fn set_off(sessions: &Sessions, lane: &Lane, upstream: &Upstream, now: Timestamp, start: &impl Fn(SessionId, Pass)) {
-    while let Room::Now(places) = upstream.gate.room(now) {
-        let places = places.min(BATCH);
-        let due = sessions.set_off(lane, now, places);
-        let more = due.len() == places;
-        for id in due {
-            // A replacement may have taken the place: the agenda brings the session back.
-            let Some(pass) = upstream.gate.enter(now) else { return };
-            start(id, pass);
-        }
-        if !more {
-            return;
+/// Who has been due for longest comes first, whatever for; while the provider is to be left alone, the urgent alone. The place is
+/// taken before the session is, for a replacement may be quicker.
+fn set_off(sessions: &Sessions, name: &Arc<str>, upstream: &Upstream, now: Timestamp, start: &impl Fn(SessionId, Pass)) {
+    let lanes = [Lane::Urgent(Arc::clone(name)), Lane::Provider(Arc::clone(name))];
+    let [urgent, _] = &lanes;
+    for (lanes, urgency) in [(&lanes[..], Urgency::Ordinary), (std::slice::from_ref(urgent), Urgency::Urgent)] {
+        while sessions.is_due(lanes, now)
+            && let Some(pass) = upstream.gate.enter(now, urgency)
+        {
+            if let Some(id) = sessions.set_off_next(lanes, now) {
+                start(id, pass);
+            }
         }
     }
 }
-
-/// How many pollers are set off in one go.
-const BATCH: usize = 64;
 
 fn next_alarm(sessions: &Sessions, providers: &Providers, now: Timestamp) -> Timestamp {
+    let in_lane = |name: &Arc<str>, urgency, at: Timestamp| match providers.get(name)?.gate.room(now, urgency) {
+        Room::Now(_) => Some(at),
+        Room::At(opens) => Some(at.max(opens)),
+        Room::WhenOneEnds => None,
+    };
     let due = sessions.deadlines().into_iter().filter_map(|(lane, at)| match &lane {
         Lane::Time => sessions.may_lapse().then_some(at),
-        Lane::Provider(name) => match providers.get(name)?.gate.room(now) {
-            Room::Now(_) => Some(at),
-            Room::At(opens) => Some(at.max(opens)),
-            Room::WhenOneEnds => None,
-        },
+        Lane::Provider(name) => in_lane(name, Urgency::Ordinary, at),
+        Lane::Urgent(name) => in_lane(name, Urgency::Urgent, at),
     });
     due.chain([now + LONGEST_SLEEP]).min().unwrap_or(now + LONGEST_SLEEP)
 }

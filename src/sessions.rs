@@ -8,6 +8,7 @@
 mod create;
 mod quota;
 mod renew;
+mod restore;
 mod shard;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 pub use self::create::{Create, CreateError, Created, Idempotency};
 pub use self::quota::Quota;
 pub use self::renew::RenewError;
+pub use self::restore::Restored;
 use self::shard::Shard;
 use crate::clock::Clock;
 use crate::kernel::pace::Jitter;
@@ -63,6 +65,8 @@ pub trait Observer: Send + Sync + 'static {
     fn opened(&self, session: &Session);
     /// A session is in another state than before.
     fn moved(&self, before: &Session, after: &Session);
+    /// A session has failed because its row in the store cannot be read.
+    fn lost(&self, session: &Session);
     /// A session has left the table.
     fn gone(&self, session: &Session);
 }
@@ -271,6 +275,20 @@ impl Sessions {
         announced
     }
 
+    /// Closes the attempt that a dead poller left open, as ambiguous; see [`Session::close_abandoned`]. Only for the poller that
+    /// takes its place: there is never another one.
+    pub fn close_abandoned(&self, id: SessionId) {
+        let mut inner = self.shard(id).lock();
+        if inner.is_being_changed(id) {
+            return;
+        }
+        let Some(current) = inner.table.get(id).cloned() else { return };
+        if let Ok(next) = Session::clone(&current).close_abandoned(self.now()) {
+            // Under one lock nobody else can have changed it.
+            let _ = self.publish(&mut inner, &current, next);
+        }
+    }
+
     /// Takes over what a poller brings back. Once this has returned `Ok` the answer is safe from the poller's death: it is in
     /// the table, or in a task that offers it to the store until it is.
     ///
@@ -335,22 +353,36 @@ impl Sessions {
         }
     }
 
-    /// Up to `most` sessions of `lane` that are due.
-    pub fn set_off(&self, lane: &Lane, now: Timestamp, most: usize) -> Vec<SessionId> {
-        let mut due = Vec::new();
+    /// Whether a session of `lanes` is due.
+    pub fn is_due(&self, lanes: &[Lane], now: Timestamp) -> bool {
+        self.longest_due(lanes).is_some_and(|(at, ..)| at <= now)
+    }
+
+    /// The session of `lanes` that has been due for longest; see [`Table::set_off`](crate::kernel::table::Table::set_off).
+    pub fn set_off_next(&self, lanes: &[Lane], now: Timestamp) -> Option<SessionId> {
+        let (_, shard, lane) = self.longest_due(lanes)?;
+        shard.lock().table.set_off(lane, now, 1).pop()
+    }
+
+    fn longest_due<'a>(&self, lanes: &'a [Lane]) -> Option<(Timestamp, &Shard, &'a Lane)> {
+        let first = |shard: &'_ Arc<Shard>, lane: &'a Lane| Some((shard.lock().table.deadline(lane)?, lane));
+        let in_shard = |shard| lanes.iter().filter_map(|lane| first(shard, lane)).min_by_key(|(at, _)| *at);
+        let firsts = self.shared.shards.iter().filter_map(|shard| in_shard(shard).map(|(at, lane)| (at, &**shard, lane)));
+        firsts.min_by_key(|(at, ..)| *at)
+    }
+
+    /// What is due in `lane` before `from` becomes due at some time in `over` from then on.
+    pub fn spread(&self, lane: &Lane, from: Timestamp, over: Duration) {
         for shard in &self.shared.shards {
-            if due.len() < most {
-                due.extend(shard.lock().table.set_off(lane, now, most - due.len()));
-            }
+            shard.lock().table.spread(lane, from, over);
         }
-        due
     }
 
     /// Does what time alone demands of the sessions that are due, in tasks of their own and not too many at once.
     pub fn lapse_due(&self, now: Timestamp) {
-        let room = self.shared.lapsing.available_permits();
-        for id in self.set_off(&Lane::Time, now, room) {
-            let Ok(permit) = Arc::clone(&self.shared.lapsing).try_acquire_owned() else { return };
+        while let Ok(permit) = Arc::clone(&self.shared.lapsing).try_acquire_owned()
+            && let Some(id) = self.set_off_next(&[Lane::Time], now)
+        {
             let sessions = self.clone();
             self.shared.tasks.spawn(async move {
                 sessions.lapse(id).await;
@@ -483,7 +515,7 @@ impl Sessions {
     }
 }
 
-fn random_jitter() -> Jitter {
+pub fn random_jitter() -> Jitter {
     let mut byte = [0];
     // Without randomness there is no jitter; nothing depends on it.
     let _ = getrandom::fill(&mut byte);

@@ -1,11 +1,23 @@
 //! The durable copy of the sessions: what was acknowledged survives the process.
+//!
+//! [`sealed`] turns sessions into rows that are safe to keep, [`writer`] commits many of them at once, and a backend, SQLite or
+//! PostgreSQL, has the one connection that they go through.
 
 pub mod memory;
+pub mod postgres;
+pub mod row;
+mod schema;
+pub mod seal;
+pub mod sealed;
+pub mod sqlite;
+pub mod writer;
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, pending, ready};
 
+use crate::kernel::session::record::Record;
 use crate::kernel::session::{Session, SessionId};
 
 /// Keeps one row for each session. A change is written before anybody sees it, and only onto the version it was made from.
@@ -19,8 +31,47 @@ pub trait Store: Send + Sync + 'static {
     /// Removes the row. A row that is not there is no error.
     fn remove(&self, id: SessionId) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Some of the rows with an id above `after`, in the order of their ids; none when there are no more.
+    fn load(&self, after: Option<SessionId>) -> BoxFuture<'_, Result<Vec<Loaded>, StoreError>>;
+
     /// Whether changes can be written now; for readiness, so it must be quick.
     fn is_ready(&self) -> BoxFuture<'_, bool>;
+
+    /// Completes when nobody can say any more what is durable: the process must end, and the next one read it back.
+    fn broken(&self) -> BoxFuture<'_, ()> {
+        pending().boxed()
+    }
+
+    /// Writes what was asked for so far and lets go of the database. Nothing can be saved afterwards.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
+}
+
+/// A row as it came back.
+#[derive(Clone, Debug)]
+pub enum Loaded {
+    Session(Box<Record>),
+    Unreadable(Unreadable),
+}
+
+impl Loaded {
+    pub fn id(&self) -> SessionId {
+        match self {
+            Self::Session(record) => record.id,
+            Self::Unreadable(row) => row.id,
+        }
+    }
+}
+
+/// What is left of a row that cannot be read. None of it can be trusted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unreadable {
+    pub id: SessionId,
+    pub version: u64,
+    pub revision: u64,
+    pub provider: Arc<str>,
+    pub caller: Option<Arc<str>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -31,4 +82,15 @@ pub enum StoreError {
     Unavailable,
     #[error("the store did not say whether the change was written")]
     Unknown,
+}
+
+/// Why a store was not opened and what to do about it. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct OpenError(String);
+
+impl OpenError {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
 }

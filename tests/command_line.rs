@@ -199,9 +199,9 @@ fn the_table_is_aligned_and_the_remedies_follow() {
     assert_eq!(
         text,
         "\
-PROVIDER   DISCOVERY  CLIENT AUTH  PKCE  REVOCATION  DEVICE ENDPOINT              TOKEN ENDPOINT
-acme       ok         none         yes   yes         https://id.acme.test/device  https://id.acme.test/token
-other-idp  -          none         yes   no          missing                      missing
+PROVIDER   DISCOVERY  CLIENT AUTH  PKCE  REVOCATION  JWKS  DEVICE ENDPOINT              TOKEN ENDPOINT
+acme       ok         none         yes   yes         no    https://id.acme.test/device  https://id.acme.test/token
+other-idp  -          none         yes   no          no    missing                      missing
 other-idp: error: it names no device authorization endpoint; allow the device grant for this client there, or set device_authorization_endpoint
 other-idp: error: it names no token endpoint; set token_endpoint
 other-idp: info: it names no revocation endpoint; tokens that nobody claims stay valid until they expire
@@ -211,10 +211,31 @@ people cannot sign in at 1 of 2 providers
 }
 
 #[test]
+fn a_preset_says_what_it_changes_and_what_it_needs() {
+    let row = |keys: &[(&str, &str)]| {
+        let keys: Vec<_> = keys.iter().map(|(key, value)| (format!("ANTEROOM_PROVIDERS__ACME__{key}"), (*value).to_owned())).collect();
+        Row::new(&Config::load(None, keys.into_iter()).unwrap().providers[0], Ok(None))
+    };
+    let salesforce = row(&[("PRESET", "salesforce"), ("CLIENT_ID", "tv-app")]);
+    assert!(salesforce.is_usable() && salesforce.jwks && salesforce.revocation);
+    assert_eq!(
+        salesforce.remedies[0].text,
+        "preset salesforce: PKCE is off; the device request has response_type=device_code scope; the token request has \
+         grant_type=device code; \"too_fast\" means slow down; codes without expires_in live 600 s"
+    );
+    assert_eq!(salesforce.remedies[1].text, "preset salesforce: enable the device flow on the connected app");
+    let trakt = row(&[("PRESET", "trakt"), ("CLIENT_ID", "tv-app")]);
+    assert!(!trakt.is_usable(), "it needs a secret");
+    assert!(row(&[("PRESET", "trakt"), ("CLIENT_ID", "tv-app"), ("CLIENT_SECRET", "x")]).is_usable());
+    let keycloak = row(&[("PRESET", "keycloak"), ("HOST", "a.test"), ("REALM", "r"), ("CLIENT_ID", "tv-app")]);
+    assert!(keycloak.remedies.iter().all(|remedy| !remedy.text.contains("PKCE is off")));
+}
+
+#[test]
 fn what_nobody_could_ask_is_unknown_and_not_missing() {
     let text = render(&[Row::new(&settings(&[]), Err("no answer within 15 s".to_owned()))]);
     let cells: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!(cells, ["acme", "failed", "none", "yes", "unknown", "unknown", "unknown"]);
+    assert_eq!(cells, ["acme", "failed", "none", "yes", "unknown", "unknown", "unknown", "unknown"]);
 }
 
 /// A writer into memory.

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anteroom::config::{Config, ConfigErrors, StoreUrl};
-use anteroom::provider::settings::{AssertionAudience, ClientAuth};
+use anteroom::config::{Config, ConfigErrors, StoreSettings};
+use anteroom::provider::presets;
+use anteroom::provider::settings::{AssertionAudience, ClientAuth, Settings};
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
@@ -116,7 +117,7 @@ trusted_proxies = ["10.0.0.0/8", "::1", "fd00::/8"]
     assert_eq!(config.admin_listen.unwrap().to_string(), "127.0.0.1:9090");
     assert_eq!((config.terms.claim_ttl, config.terms.retention), (Duration::from_secs(300), Duration::from_secs(600)));
     assert_eq!(config.max_sessions, 1_000_000);
-    assert_eq!(config.store.url, StoreUrl::Memory);
+    assert!(matches!(config.store, StoreSettings::Memory));
     assert!(!config.is_open());
     assert_eq!(config.http.allowed_origins, ["https://tv.example", "https://tv.example:8443"]);
     assert_eq!(config.http.owner_origins, ["https://kiosk.example"]);
@@ -331,9 +332,17 @@ fn each_mistake_has_one_clear_line() {
             "providers.acme.allow_anonymous: must be true to let callers without a key use this client's secret from other machines; better add [[callers]]".to_owned(),
         ),
         (acme("store = 'memory:'", ""), "store: expected a table of keys; in the environment set its keys one by one".to_owned()),
-        (format!("{ACME}[store]\nurl = 'sqlite://a.db'"), "store.url: this version keeps sessions in memory only; use \"memory:\"".to_owned()),
-        (format!("{ACME}[store]\nurl = 'postgres://a/b'"), "store.url: this version keeps sessions in memory only; use \"memory:\"".to_owned()),
-        (format!("{ACME}[store]\nurl = 'redis://a'"), "store.url: expected \"memory:\"".to_owned()),
+        (format!("{ACME}[store]\nurl = 'sqlite:a.db'"), "store.url: expected \"sqlite://\" and a path, without options".to_owned()),
+        (format!("{ACME}[store]\nurl = 'sqlite://a.db?mode=ro'"), "store.url: expected \"sqlite://\" and a path, without options".to_owned()),
+        (
+            format!("{ACME}[store]\nurl = 'postgres://a/b'"),
+            "store.key_file: is missing; with PostgreSQL, say where the file with the sealing keys is or may be made".to_owned(),
+        ),
+        (
+            format!("{ACME}[store]\nurl = 'redis://a'"),
+            "store.url: expected \"sqlite://PATH\", \"postgres://…\" or \"memory:\"".to_owned(),
+        ),
+        (format!("{ACME}[store]\nkey_file = ''"), "store.key_file: expected a path".to_owned()),
         (format!("{ACME}[store]\nurls = 'memory:'"), "store.urls: unknown key; did you mean `url`?".to_owned()),
         // Providers.
         (acme("", "client_idd = 'x'"), "providers.acme.client_idd: unknown key; did you mean `client_id`?".to_owned()),
@@ -431,16 +440,28 @@ fn each_mistake_has_one_clear_line() {
             "providers.acme.allow_networks: expected networks such as [\"10.0.0.0/8\", \"fd00::/8\"]".to_owned(),
         ),
         (
-            acme("", "issuer_template = 'https://id.test/common'"),
-            "providers.acme.issuer_template: has no {tenantid} in it; leave it out where the issuer is one".to_owned(),
-        ),
-        (
             acme("", "client_auth = 'basic'"),
             "providers.acme.client_auth: expected \"none\", \"client_secret_basic\", \"client_secret_post\" or \"private_key_jwt\"".to_owned(),
         ),
         (
-            "[providers.acme]\npreset = 'github'\nclient_id = 'a'".to_owned(),
-            "providers.acme.preset: is not in this version; name the issuer, or the endpoints themselves".to_owned(),
+            "[providers.acme]\npreset = 'gitbub'\nclient_id = 'a'".to_owned(),
+            format!("providers.acme.preset: there is no such preset; there are {}", presets::names()),
+        ),
+        (
+            "[providers.acme]\npreset = 'keycloak'\nhost = 'id.acme.test'\nclient_id = 'a'".to_owned(),
+            "providers.acme.realm: is missing, and the preset keycloak needs it".to_owned(),
+        ),
+        (
+            "[providers.acme]\npreset = 'okta'\ndomain = 'http://acme.okta.test'\nclient_id = 'a'".to_owned(),
+            "providers.acme.domain: http sends secrets in the clear; use https, or set allow_http = true on this provider".to_owned(),
+        ),
+        (
+            "[providers.acme]\npreset = 'microsoft'\ntenant = 'a/../b'\nclient_id = 'a'".to_owned(),
+            "providers.acme.tenant: expected one part of a path: letters, digits and -._~ only".to_owned(),
+        ),
+        (
+            "[providers.acme]\npreset = 'github'\nrealm = 'acme'\nclient_id = 'a'".to_owned(),
+            "providers.acme.realm: unknown key".to_owned(),
         ),
         (acme("", "client_secret_file = '/nonexistent'"), "providers.acme.client_secret_file: the file cannot be read (entity not found)".to_owned()),
         (acme("", "scopes = 'openid'"), "providers.acme.scopes: expected an array of strings, such as [\"a\", \"b\"]".to_owned()),
@@ -642,7 +663,6 @@ fn no_error_repeats_a_value() {
         "assertion_audience",
         "basic_raw",
         "allow_networks",
-        "issuer_template",
         "preset",
         "proxy",
         "scopes",
@@ -662,6 +682,83 @@ fn no_error_repeats_a_value() {
             assert!(!errors.contains("canary"), "{errors}");
         }
     }
+}
+
+/// One provider with these keys, the names and values of the presets' parameters among them.
+fn with_preset(name: &str, more: &str) -> Settings {
+    let config = load(&format!("[providers.acme]\npreset = '{name}'\nclient_id = 'tv-app'\n{more}"), &[]);
+    config.unwrap_or_else(|errors| panic!("{name}: {errors}")).providers.remove(0)
+}
+
+fn text(url: Option<&reqwest::Url>) -> &str {
+    url.map_or("", reqwest::Url::as_str)
+}
+
+#[test]
+fn a_preset_and_a_client_id_are_enough_for_the_public_providers() {
+    let expected = [
+        ("amazon", "https://api.amazon.com/auth/o2/create/codepair"),
+        ("github", "https://github.com/login/device/code"),
+        ("gitlab", "https://gitlab.com/oauth/authorize_device"),
+        ("google", "https://oauth2.googleapis.com/device/code"),
+        ("huggingface", "https://huggingface.co/oauth/device"),
+        ("salesforce", "https://login.salesforce.com/services/oauth2/token"),
+        ("trakt", "https://api.trakt.tv/oauth/device/code"),
+        ("twitch", "https://id.twitch.tv/oauth2/device"),
+    ];
+    for (name, device) in expected {
+        assert_eq!(text(with_preset(name, "").endpoints.device_authorization.as_ref()), device);
+    }
+}
+
+#[test]
+fn a_preset_is_completed_by_its_parameters() {
+    let expected = [
+        ("auth0", "domain = 'acme.eu.auth0.com'", "https://acme.eu.auth0.com/"),
+        ("authentik", "host = 'id.acme.test'\napplication = 'tv'", "https://id.acme.test/application/o/tv/"),
+        ("dex", "host = 'id.acme.test/dex/'", "https://id.acme.test/dex"),
+        ("duende", "host = 'https://id.acme.test'", "https://id.acme.test"),
+        ("hydra", "host = 'localhost:4444'", "https://localhost:4444"),
+        ("keycloak", "host = 'http://127.0.0.1:8080'\nrealm = 'tv'", "http://127.0.0.1:8080/realms/tv"),
+        ("okta", "domain = 'acme.okta.com'", "https://acme.okta.com/oauth2/default"),
+        ("okta", "domain = 'acme.okta.com'\nauthorization_server = 'aus1'", "https://acme.okta.com/oauth2/aus1"),
+        ("pingfederate", "host = 'id.acme.test'", "https://id.acme.test"),
+        ("pingone", "environment = '1234'", "https://auth.pingone.com/1234/as"),
+        ("spring", "host = 'id.acme.test'", "https://id.acme.test"),
+        ("zitadel", "host = 'acme.zitadel.cloud'", "https://acme.zitadel.cloud"),
+    ];
+    for (name, parameters, issuer) in expected {
+        assert_eq!(with_preset(name, parameters).issuer.as_deref(), Some(issuer), "{name}");
+    }
+    let microsoft = with_preset("microsoft", "tenant = 'acme.test'");
+    assert_eq!(microsoft.issuer.as_deref(), Some("https://login.microsoftonline.com/{tenantid}/v2.0"));
+    assert_eq!(text(microsoft.endpoints.token.as_ref()), "https://login.microsoftonline.com/acme.test/oauth2/v2.0/token");
+    let enterprise = with_preset("github", "host = 'git.acme.test'");
+    assert_eq!(text(enterprise.endpoints.token.as_ref()), "https://git.acme.test/login/oauth/access_token");
+}
+
+#[test]
+fn every_preset_is_known_to_these_tests() {
+    assert_eq!(presets::PRESETS.len(), 20);
+}
+
+#[test]
+fn what_is_written_wins_over_the_preset() {
+    let plain = with_preset("google", "client_secret = 's'");
+    assert_eq!((plain.client_auth, plain.pkce, plain.display_name.as_str()), (ClientAuth::ClientSecretPost, false, "Google"));
+    let own = "client_secret = 's'\nclient_auth = 'client_secret_basic'\npkce = true\ndisplay_name = 'Acme'\ntoken_endpoint = 'http://127.0.0.1:1/t'\nissuer = 'https://id.acme.test'";
+    let own = with_preset("google", own);
+    assert_eq!((own.client_auth, own.pkce, own.display_name.as_str()), (ClientAuth::ClientSecretBasic, true, "Acme"));
+    assert_eq!((text(own.endpoints.token.as_ref()), own.issuer.as_deref()), ("http://127.0.0.1:1/t", Some("https://id.acme.test")));
+    assert_eq!(own.endpoints.device_authorization, plain.endpoints.device_authorization);
+    assert_eq!(own.dialect, plain.dialect);
+}
+
+#[test]
+fn a_parameter_that_no_address_needs_any_more_may_be_missing() {
+    let named = "device_authorization_endpoint = 'https://id.acme.test/d'\ntoken_endpoint = 'https://id.acme.test/t'";
+    assert_eq!(with_preset("keycloak", named).issuer, None);
+    assert_eq!(with_preset("okta", "issuer = 'https://acme.okta.com'").issuer.as_deref(), Some("https://acme.okta.com"));
 }
 
 proptest! {
@@ -705,10 +802,9 @@ fn a_private_key_is_not_lent_to_callers_without_a_key() {
 
 #[test]
 fn what_is_said_of_a_provider_besides_its_endpoints_is_kept() {
-    let more = "client_secret = 'x'\nbasic_raw = true\nissuer_template = 'https://id.test/{tenantid}/v2.0'\nallow_networks = ['10.0.0.0/8', 'fd00::1']";
+    let more = "client_secret = 'x'\nbasic_raw = true\nallow_networks = ['10.0.0.0/8', 'fd00::1']";
     let acme = load(&acme("", more), &[]).unwrap().providers.remove(0);
     assert_eq!(acme.client_auth, ClientAuth::ClientSecretBasicRaw);
-    assert_eq!(acme.issuer_template.as_deref(), Some("https://id.test/{tenantid}/v2.0"));
     assert_eq!(acme.allow_networks.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "fd00::1/128"]);
 }
 
@@ -716,4 +812,29 @@ fn what_is_said_of_a_provider_besides_its_endpoints_is_kept() {
 fn the_debug_output_of_a_configuration_has_no_secret_in_it() {
     let config = load(&acme("", &format!("client_secret = '{SECRET}'")), &[]).unwrap();
     assert!(!format!("{config:?}").contains("canary"));
+}
+
+/// `sqlite://…` → the paths of the database and its key file.
+fn sqlite(store: &str) -> (String, String) {
+    let config = load(&format!("{ACME}{store}"), &[]).unwrap();
+    let StoreSettings::Sqlite { path, key_file } = config.store else { panic!("{store}: not SQLite") };
+    (path.display().to_string(), key_file.display().to_string())
+}
+
+#[test]
+fn sessions_are_kept_in_sqlite_with_the_key_file_beside_it() {
+    let pair = |path: &str, key_file: &str| (path.to_owned(), key_file.to_owned());
+    assert_eq!(sqlite(""), pair("anteroom.db", "anteroom.key"));
+    assert_eq!(sqlite("[store]\nurl = 'sqlite:///var/lib/anteroom/a.db'"), pair("/var/lib/anteroom/a.db", "/var/lib/anteroom/a.key"));
+    assert_eq!(sqlite("[store]\nurl = 'sqlite://a.db'\nkey_file = '/run/keys/a'"), pair("a.db", "/run/keys/a"));
+}
+
+#[test]
+fn the_password_of_postgres_is_not_shown() {
+    let config =
+        load(&format!("{ACME}[store]\nurl = 'postgres://u:hidden@db/a'\nkey_file = 'a.key'\nallow_data_loss = true"), &[]).unwrap();
+    assert!(!format!("{config:?}").contains("hidden"));
+    let StoreSettings::Postgres { url, key_file, allow_data_loss } = config.store else { panic!("not PostgreSQL") };
+    assert_eq!(url.expose_secret(), "postgres://u:hidden@db/a");
+    assert_eq!((key_file.to_str(), allow_data_loss), (Some("a.key"), true));
 }

@@ -49,7 +49,7 @@ pub fn measure(options: &Options, table: &mut Table) {
     let live = if options.full { 100_000 } else { 20_000 };
     rig::runtime().block_on(async {
         let beside = rig::Beside::start(3_600);
-        let app = rig::app(&beside, 256);
+        let app = rig::app(&beside, 256).await;
         rig::begin(&app, live, 128).await;
         let children = Arc::new(Fragile::default());
         let (dog, kennel) = watchdog();

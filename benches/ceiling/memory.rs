@@ -10,7 +10,7 @@ pub fn measure(options: &Options, table: &mut Table) {
     rig::runtime().block_on(async {
         // An interval so long that nothing is asked while we look.
         let beside = rig::Beside::start(3_600);
-        let app = rig::app(&beside, 256);
+        let app = rig::app(&beside, 256).await;
         // Connections, pools and buffers are not the sessions'.
         let first = rig::begin(&app, 2_000, 128).await;
         let empty = resident();

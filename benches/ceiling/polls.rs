@@ -16,7 +16,7 @@ pub fn measure(options: &Options, table: &mut Table) {
     rig::runtime().block_on(async {
         // With an interval of one second, so many sessions are due that the provider is asked as fast as we can.
         let beside = rig::Beside::start(1);
-        let app = rig::app(&beside, IN_FLIGHT);
+        let app = rig::app(&beside, IN_FLIGHT).await;
         rig::begin(&app, if options.full { 40_000 } else { 30_000 }, 128).await;
         let mine = rate(|| rig::series(&app, "anteroom_provider_requests_total", "errand=\"poll\"")).await;
         app.stop().await;
@@ -25,7 +25,7 @@ pub fn measure(options: &Options, table: &mut Table) {
     });
     rig::runtime().block_on(async {
         let beside = rig::Beside::start(5);
-        let app = rig::app(&beside, IN_FLIGHT);
+        let app = rig::app(&beside, IN_FLIGHT).await;
         let count = if options.full { 50_000 } else { 20_000 };
         rig::begin(&app, count, 128).await;
         tokio::time::sleep(Duration::from_secs(8)).await;

@@ -25,7 +25,7 @@ const ROUND: Duration = Duration::from_secs(1);
 pub fn measure(options: &Options, table: &mut Table) {
     rig::runtime().block_on(async {
         let beside = rig::Beside::start(5);
-        let app = rig::app(&beside, 1_000);
+        let app = rig::app(&beside, 1_000).await;
         let id = rig::begin(&app, 1, 1).await[0];
         let ours = rig::listen(router(api(&app))).await;
         let (ratio_of, bare) = (Ratio { ours, id }, bare(ours, id).await);

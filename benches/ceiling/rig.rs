@@ -65,11 +65,11 @@ impl Drop for Beside {
 }
 
 /// An app whose one provider is `beside`.
-pub fn app(beside: &Beside, max_in_flight: usize) -> App {
-    app_on(beside, max_in_flight, Arc::new(MemoryStore::default()))
+pub async fn app(beside: &Beside, max_in_flight: usize) -> App {
+    app_on(beside, max_in_flight, Arc::new(MemoryStore::default())).await
 }
 
-pub fn app_on(beside: &Beside, max_in_flight: usize, store: Arc<dyn Store>) -> App {
+pub async fn app_on(beside: &Beside, max_in_flight: usize, store: Arc<dyn Store>) -> App {
     let clock: Arc<dyn Clock> = SystemClock::start();
     let settings = [
         ("ANTEROOM_STORE__URL", "memory:".to_owned()),
@@ -81,11 +81,11 @@ pub fn app_on(beside: &Beside, max_in_flight: usize, store: Arc<dyn Store>) -> A
     let providers = providers(&config.providers, &clock).expect("a client");
     let providers = providers.into_iter().map(|(settings, provider)| (settings, provider as Arc<dyn Provider>)).collect();
     let terms = Terms { claim_ttl: Duration::from_secs(300), retention: Duration::from_secs(1) };
-    App::start(Parts { clock, store, terms, quota: Quota::new(usize::MAX, []), providers })
+    App::start(Parts { clock, store, terms, quota: Quota::new(usize::MAX, []), providers }).await.expect("the store can be read")
 }
 
 pub fn create() -> Create {
-    Create { provider: "demo".into(), scope: "".into(), label: None, caller: None, idempotency: None }
+    Create { provider: "demo".into(), scope: "".into(), label: None, caller: None, idempotency: None, refusal: None }
 }
 
 /// Begins `count` sign-ins, `at_once` at a time.

@@ -24,7 +24,7 @@ pub fn measure(options: &Options, table: &mut Table) {
         stream::iter(0..count).map(request).buffer_unordered(CLIENTS).for_each(async |_| ()).await;
         let ceiling = count as f64 / begun.elapsed().as_secs_f64();
 
-        let app = rig::app(&beside, CLIENTS);
+        let app = rig::app(&beside, CLIENTS).await;
         let begun = Instant::now();
         rig::begin(&app, count, CLIENTS).await;
         let mine = count as f64 / begun.elapsed().as_secs_f64();

@@ -52,6 +52,11 @@ impl Observer for Witness {
         info!(target: AUDIT, event = outcome, session = fingerprint(after.id()), provider);
     }
 
+    fn lost(&self, session: &Session) {
+        self.metrics.lost();
+        error!(session = fingerprint(session.id()), "its row in the store cannot be read; the session has failed");
+    }
+
     fn gone(&self, session: &Session) {
         self.watchdog.forget(Child::Poller(session.id()));
         self.crashes.0.lock().remove(&session.id());

@@ -13,6 +13,7 @@ use axum::response::Response;
 use axum::routing::get;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,7 @@ use tracing::{error, info, warn};
 
 use super::{App, Parts};
 use crate::clock::Clock;
-use crate::config::{ADMIN_LISTEN, Config, StoreUrl};
+use crate::config::{ADMIN_LISTEN, Config, StoreSettings};
 use crate::http::callers::{Caller, Callers};
 use crate::http::cors::Origins;
 use crate::http::health::Health;
@@ -34,8 +35,8 @@ use crate::provider::oauth::OAuthProvider;
 use crate::provider::settings::Settings;
 use crate::sessions::Quota;
 use crate::shutdown::Shutdown;
-use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::{OpenError, Store, StoreError, postgres, sqlite};
 
 /// A service that is bound to its address and not yet serving.
 pub struct Service {
@@ -52,11 +53,15 @@ pub enum StartError {
     Listen { key: &'static str, address: SocketAddr, reason: io::ErrorKind },
     #[error("the HTTP client for providers cannot be made: {0}")]
     Client(#[from] ClientError),
+    #[error("{0}")]
+    Store(#[from] OpenError),
+    #[error("store.url: the sessions cannot be read: {0}")]
+    Load(#[from] StoreError),
 }
 
-/// The pollers are not supervised any more, so the service must not go on as if they were.
+/// The pollers are not supervised or nothing is durable any more, so the service must not go on as if they were.
 #[derive(Debug, thiserror::Error)]
-#[error("the watchdog or the scheduler is gone; start the service again")]
+#[error("the watchdog, the scheduler or the store is gone; start the service again")]
 pub struct Unsupervised;
 
 /// For all that is to end, once it was told to.
@@ -105,12 +110,10 @@ impl Service {
             },
             None => None,
         };
-        let store: Arc<dyn Store> = match config.store.url {
-            StoreUrl::Memory => Arc::new(MemoryStore::default()),
-        };
+        let store = store(&config.store, &clock).await?;
         let shares = config.callers.iter().filter_map(|caller| Some((Arc::clone(&caller.name), caller.max_sessions?)));
         let quota = Quota::new(config.max_sessions, shares);
-        let app = App::start(Parts { clock, store, terms: config.terms, quota, providers });
+        let app = App::start(Parts { clock, store, terms: config.terms, quota, providers }).await?;
         let stopping = CancellationToken::new();
         let router = router(api(&app, &config, &stopping, shows_restarts)).layer(from_fn(counting(Arc::clone(&app.metrics))));
         Ok(Self { app, listener, router, admin, stopping })
@@ -148,7 +151,7 @@ impl Service {
             () = app.broken() => Err(Unsupervised),
         };
         if supervised.is_err() {
-            error!("nothing supervises the pollers any more");
+            error!("the watchdog, the scheduler or the store is gone");
         }
         stopping.cancel();
         let ended = async { tokio::join!(tasks.wait(), app.stop()) };
@@ -161,6 +164,17 @@ impl Service {
         }
         supervised
     }
+}
+
+async fn store(settings: &StoreSettings, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, OpenError> {
+    let clock = Arc::clone(clock);
+    Ok(match settings {
+        StoreSettings::Memory => Arc::new(MemoryStore::default()),
+        StoreSettings::Sqlite { path, key_file } => Arc::new(sqlite::open(path, key_file, clock).await?),
+        StoreSettings::Postgres { url, key_file, allow_data_loss } => {
+            Arc::new(postgres::open(url.expose_secret(), key_file, *allow_data_loss, clock).await?)
+        }
+    })
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -3,15 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use reqwest::Url;
 use secrecy::SecretString;
-use url::Host;
 
+use super::addresses::{self, web_url};
 use super::section::Section;
+use crate::provider::dialect::Dialect;
 use crate::provider::egress::Network;
 use crate::provider::gate::Limits;
+use crate::provider::presets::{self, Preset};
 use crate::provider::private_key::PrivateKey;
-use crate::provider::settings::{AssertionAudience, ClientAuth, Endpoints, Settings, TENANT};
+use crate::provider::settings::{AssertionAudience, ClientAuth, Settings};
 
 const MAX_IN_FLIGHT: usize = 64;
 
@@ -21,29 +22,25 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Settings> {
         section.report_self("a provider's name may have a-z, 0-9 and - only");
     }
     let allow_http = section.take("allow_http").and_then(|entry| entry.boolean()).unwrap_or(false);
-    require_addresses(&section);
-    let issuer = section.take("issuer").and_then(|entry| entry.text(|text| issuer(text, allow_http)));
-    let issuer_template = section.take("issuer_template").and_then(|entry| entry.text(|text| issuer_template(text, allow_http)));
-    let mut endpoint = |key| section.take(key).and_then(|entry| entry.text(|text| endpoint(text, allow_http)));
-    let endpoints = Endpoints {
-        device_authorization: endpoint("device_authorization_endpoint"),
-        token: endpoint("token_endpoint"),
-        revocation: endpoint("revocation_endpoint"),
-        jwks: endpoint("jwks_uri"),
-    };
+    addresses::require(&section);
+    let preset = section.take("preset").and_then(|entry| entry.text(preset));
+    let (issuer, endpoints) = addresses::read(&mut section, preset, allow_http);
     let client_id = section.need("client_id").and_then(|entry| entry.text(plain));
     let proof =
         Proof { has_secret: section.has("client_secret") || section.has("client_secret_file"), has_key: section.has("private_key_file") };
     let client_secret = client_secret(&mut section);
     let private_key = private_key(&mut section);
-    let client_auth = client_auth(&mut section, proof);
+    let client_auth = client_auth(&mut section, proof, preset);
     let assertion_audience = section.take("assertion_audience").and_then(|entry| entry.text(assertion_audience)).unwrap_or_default();
     let scopes = section.take("scopes").and_then(|entry| entry.texts(scope)).unwrap_or_default();
     let allowed_scopes = allowed_scopes(&mut section, &scopes);
     let audience = section.take("audience").and_then(|entry| entry.text(plain));
     let resource = section.take("resource").and_then(|entry| entry.text_or_texts(plain)).unwrap_or_default();
-    let pkce = section.take("pkce").and_then(|entry| entry.boolean()).unwrap_or(true);
-    let display_name = section.take("display_name").and_then(|entry| entry.text(plain)).unwrap_or_else(|| name.to_owned());
+    let pkce = section.take("pkce").and_then(|entry| entry.boolean()).unwrap_or(preset.is_none_or(|preset| preset.pkce));
+    let display_name = section
+        .take("display_name")
+        .and_then(|entry| entry.text(plain))
+        .unwrap_or_else(|| preset.map_or(name, |preset| preset.title).to_owned());
     let allow_networks = section.take("allow_networks").and_then(|entry| entry.texts(network)).unwrap_or_default();
     let proxy = section.take("proxy").and_then(|entry| entry.text(web_url));
     let allow_anonymous = section.take("allow_anonymous").and_then(|entry| entry.boolean()).unwrap_or(false);
@@ -51,15 +48,13 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Settings> {
         max_in_flight: section.take("max_in_flight").and_then(|entry| entry.whole()).unwrap_or(MAX_IN_FLIGHT),
         max_per_second: section.take("max_polls_per_second").and_then(|entry| entry.whole()),
     };
-    if section.take("preset").is_some() {
-        section.report("preset", "is not in this version; name the issuer, or the endpoints themselves");
-    }
     section.finish();
     Some(Settings {
         name: Arc::from(name),
         display_name,
+        preset,
+        dialect: preset.map_or(Dialect::RFC8628, |preset| preset.dialect),
         issuer,
-        issuer_template,
         endpoints,
         client_id: client_id?,
         client_secret,
@@ -79,14 +74,8 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Settings> {
     })
 }
 
-/// Discovery needs the issuer; without it both endpoints of the grant must be named (RFC 8628 §3.1, §3.4).
-fn require_addresses(section: &Section<'_>) {
-    if section.has("issuer") || section.has("preset") {
-        return;
-    }
-    for key in ["device_authorization_endpoint", "token_endpoint"].into_iter().filter(|key| !section.has(key)) {
-        section.report(key, "is missing; set the issuer, or both device_authorization_endpoint and token_endpoint");
-    }
+fn preset(name: &str) -> Result<&'static Preset, String> {
+    presets::find(name).ok_or_else(|| format!("there is no such preset; there are {}", presets::names()))
 }
 
 fn client_secret(section: &mut Section<'_>) -> Option<SecretString> {
@@ -116,9 +105,9 @@ struct Proof {
     has_key: bool,
 }
 
-fn client_auth(section: &mut Section<'_>, proof: Proof) -> ClientAuth {
+fn client_auth(section: &mut Section<'_>, proof: Proof, preset: Option<&Preset>) -> ClientAuth {
     let default = match proof {
-        Proof { has_secret: true, .. } => ClientAuth::ClientSecretBasic,
+        Proof { has_secret: true, .. } => preset.map_or(ClientAuth::ClientSecretBasic, |preset| preset.client_auth),
         Proof { has_key: true, .. } => ClientAuth::PrivateKeyJwt,
         _ => ClientAuth::None,
     };
@@ -215,56 +204,5 @@ fn scope(text: &str) -> Result<String, String> {
     match text.chars().all(|char| matches!(char, '!' | '#'..='[' | ']'..='~')) {
         true if !text.is_empty() => Ok(text.to_owned()),
         _ => Err("has a scope that is empty or has spaces or quotes in it; write [\"openid\", \"profile\"]".to_owned()),
-    }
-}
-
-/// Kept as it is written: it is compared byte for byte (RFC 8414 §2, §3.3).
-fn issuer(text: &str, allow_http: bool) -> Result<String, String> {
-    match endpoint(text, allow_http)?.query() {
-        Some(_) => Err("an issuer has no query".to_owned()),
-        None => Ok(text.to_owned()),
-    }
-}
-
-fn issuer_template(text: &str, allow_http: bool) -> Result<String, String> {
-    if !text.contains(TENANT) {
-        return Err(format!("has no {TENANT} in it; leave it out where the issuer is one"));
-    }
-    issuer(&text.replace(TENANT, "tenant"), allow_http).map(|_| text.to_owned())
-}
-
-fn endpoint(text: &str, allow_http: bool) -> Result<Url, String> {
-    let url = web_url(text)?;
-    if url.scheme() == "https" || allow_http || is_loopback(&url) {
-        return Ok(url);
-    }
-    Err("http sends secrets in the clear; use https, or set allow_http = true on this provider".to_owned())
-}
-
-fn web_url(text: &str) -> Result<Url, String> {
-    let expected = || "expected a URL such as \"https://id.example.com\"".to_owned();
-    // The parser would drop these without a word.
-    if text.chars().any(|char| char.is_whitespace() || char.is_control()) {
-        return Err("has a space or a line break in it".to_owned());
-    }
-    let url = Url::parse(text).map_err(|_| expected())?;
-    if !matches!(url.scheme(), "https" | "http") {
-        return Err(expected());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("has a user name or password in it; remove it".to_owned());
-    }
-    if url.fragment().is_some() {
-        return Err("has a fragment (#…); remove it".to_owned());
-    }
-    Ok(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
-        None => false,
     }
 }

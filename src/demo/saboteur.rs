@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 use secrecy::ExposeSecret;
 
 use super::switches::{Crash, Switches};
-use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
-use crate::provider::Provider;
+use crate::kernel::verdict::{Began, Failure, Grant, Verdict};
+use crate::provider::{Provider, SignIn};
 
 /// Passes everything on to the provider it wraps, until a crash is armed for a device code: then it panics in the middle of that
 /// code's poll, as a bug would.
@@ -29,13 +29,13 @@ impl Provider for Saboteur {
     }
 
     #[expect(clippy::panic, reason = "to crash is what it is for")]
-    fn ask<'a>(&'a self, device_code: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
+    fn ask<'a>(&'a self, sign_in: SignIn<'a>) -> BoxFuture<'a, Verdict> {
         async move {
-            match self.switches.take_crash(device_code.code.expose_secret()) {
-                None => self.inner.ask(device_code).await,
+            match self.switches.take_crash(sign_in.device_code.code.expose_secret()) {
+                None => self.inner.ask(sign_in).await,
                 Some(Crash::BeforeAsking) => panic!("the poller was crashed on purpose, before it asked"),
                 Some(Crash::AfterTheAnswer) => {
-                    self.inner.ask(device_code).await;
+                    self.inner.ask(sign_in).await;
                     panic!("the poller was crashed on purpose, with the answer in its hands")
                 }
             }

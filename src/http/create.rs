@@ -16,7 +16,8 @@ use super::extract::{Key, json_object};
 use super::problem::{Code, Problem};
 use super::view::SessionView;
 use crate::kernel::session::Digest;
-use crate::provider::{Providers, Upstream};
+use crate::kernel::verdict::Failure;
+use crate::provider::Upstream;
 use crate::sessions::{Create, Created, Idempotency};
 
 #[derive(Deserialize)]
@@ -36,7 +37,7 @@ const LABEL_LIMIT: usize = 200;
 pub async fn create(State(api): State<Arc<Api>>, headers: HeaderMap, Key(key): Key, body: Body) -> Result<Response, Problem> {
     let caller = api.callers.identify(&headers)?;
     let request: Request = json_object(&headers, body, &MEMBERS).await?;
-    let created = api.sessions.create(prepare(request, &api.providers, caller.as_deref(), key)?).await?;
+    let created = api.sessions.create(prepare(request, &api, caller.as_deref(), key)?).await?;
     Ok(answer(&created))
 }
 
@@ -47,7 +48,8 @@ fn answer(Created { session, secret, repeated }: &Created) -> Response {
     (status, headers, Json(SessionView::new(session, Some(secret)))).into_response()
 }
 
-fn prepare(request: Request, providers: &Providers, caller: Option<&Caller>, key: Option<Digest>) -> Result<Create, Problem> {
+fn prepare(request: Request, api: &Api, caller: Option<&Caller>, key: Option<Digest>) -> Result<Create, Problem> {
+    let (providers, now) = (&api.providers, api.sessions.clock().now());
     let upstream = match &request.provider {
         Some(name) => providers.get(name.as_str()),
         None if providers.len() == 1 => providers.values().next(),
@@ -64,7 +66,10 @@ fn prepare(request: Request, providers: &Providers, caller: Option<&Caller>, key
     }
     let idempotency = key.map(|key| Idempotency { key, fingerprint: fingerprint(&upstream.name, &scope, label.as_deref()) });
     let caller = caller.map(|caller| Arc::clone(&caller.name));
-    Ok(Create { provider: Arc::clone(&upstream.name), scope, label, caller, idempotency })
+    let refusal = upstream.gate.paused_until(now).map(|until| Failure::ProviderRateLimited {
+        retry_after_secs: Some(until.since(now).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)),
+    });
+    Ok(Create { provider: Arc::clone(&upstream.name), scope, label, caller, idempotency, refusal })
 }
 
 /// The scope to ask for: what the caller names, each token once, else the provider's default.

@@ -142,11 +142,12 @@ impl Code {
         }
     }
 
-    /// When to come back if nobody knows better. Every 429 says when.
+    /// When to come back if nobody knows better. Every 429 says when, and so does what a provider's 429 comes to.
     fn default_retry_after(self) -> Option<u64> {
         match self {
             Self::TooManySessions => Some(10),
             Self::RateLimited => Some(CHECK_EVERY.as_secs()),
+            Self::ProviderRateLimited => Some(30),
             Self::StoreUnavailable => Some(1),
             _ => None,
         }
@@ -177,7 +178,8 @@ impl From<Failure> for Problem {
             Failure::ProviderInvalidResponse => Code::ProviderInvalidResponse,
             Failure::ProviderUnreachable => Code::ProviderUnreachable,
             Failure::ProviderRateLimited { retry_after_secs } => {
-                return Self { retry_after: retry_after_secs, ..Self::from(Code::ProviderRateLimited) };
+                let problem = Self::from(Code::ProviderRateLimited);
+                return Self { retry_after: retry_after_secs.or(problem.retry_after), ..problem };
             }
             Failure::ProviderTimeout => Code::ProviderTimeout,
             Failure::InternalError | Failure::GrantLost | Failure::IdTokenInvalid => Code::InternalError,

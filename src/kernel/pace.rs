@@ -24,7 +24,7 @@ pub struct Pace {
     slowed: bool,
 }
 
-/// A random share that stretches a wait by 0 to 10 %, never shortens it.
+/// A random share that stretches a wait by 0 to 10 %, after a restart by up to one interval; it never shortens it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Jitter(pub u8);
 
@@ -59,8 +59,21 @@ impl Pace {
             k => self.interval().saturating_mul(1u32.checked_shl(u32::from(k)).unwrap_or(u32::MAX)).min(BACK_OFF_CAP),
         };
         let wait = self.gap().max(back_off).max(retry_after.unwrap_or_default());
-        let stretch = Duration::from_millis(millis(wait).saturating_mul(u64::from(jitter.0)) / 2560);
-        answered + wait.saturating_add(stretch)
+        answered + jitter.stretch(wait)
+    }
+
+    /// When to ask first after a restart: as if an answer had come just when the session was `loaded`, spread over one more
+    /// interval.
+    pub fn after_restart(self, loaded: Timestamp, jitter: Jitter) -> Timestamp {
+        let spread = Duration::from_millis(self.interval_ms.saturating_mul(u64::from(jitter.0)) / 256);
+        loaded + self.gap().saturating_add(spread)
+    }
+}
+
+impl Jitter {
+    /// The wait, and up to a tenth more.
+    pub fn stretch(self, wait: Duration) -> Duration {
+        wait.saturating_add(Duration::from_millis(millis(wait).saturating_mul(u64::from(self.0)) / 2560))
     }
 }
 

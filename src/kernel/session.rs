@@ -17,6 +17,7 @@
 
 mod ending;
 mod exchange;
+pub mod record;
 mod renewal;
 
 use core::time::Duration;
@@ -123,6 +124,8 @@ enum Doubt {
     None,
     /// A request was sent and its answer never understood.
     Sent,
+    /// We were restarted: a request may have been under way.
+    Restart,
 }
 
 /// Tokens that the holder of one claim key may read again for a while.
@@ -210,9 +213,17 @@ impl Errand {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Due {
     /// The provider is to be asked: a poller runs.
-    Ask,
+    Ask(Urgency),
     /// Time alone decides: [`Session::lapse`].
     Lapse,
+}
+
+/// Whether a request waits while its provider wants to be left alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Urgency {
+    Ordinary,
+    /// Somebody waits for the code, or it is the last poll: later would be too late.
+    Urgent,
 }
 
 /// How long things are kept; from the configuration.
@@ -366,23 +377,23 @@ impl Session {
     /// When something is to happen next, and what. An open attempt has no due time of its own, only the moment after which
     /// its poller must be dead.
     pub fn due(&self, terms: &Terms) -> Option<(Timestamp, Due)> {
-        let ask = self.asks_at().map(|at| (at, Due::Ask));
+        let ask = self.asks_at().map(|(at, urgency)| (at, Due::Ask(urgency)));
         let lapse = self.lapses_at(terms).map(|at| (at, Due::Lapse));
         [lapse, ask].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    fn asks_at(&self) -> Option<Timestamp> {
+    fn asks_at(&self) -> Option<(Timestamp, Urgency)> {
         if let Some(open) = self.open_attempt {
-            return (!open.answered).then_some(open.since + ABANDONED);
+            return (!open.answered).then_some((open.since + ABANDONED, Urgency::Urgent));
         }
         let own = match &self.state {
-            State::Starting => Some(self.opened_at),
-            State::Pending(pending) if !pending.is_hopeless() => Some(pending.next_poll_at),
-            State::Verifying(verifying) => Some(verifying.next_at),
-            _ => self.renewing_since(),
+            State::Starting => Some((self.opened_at, Urgency::Urgent)),
+            State::Pending(pending) if !pending.is_hopeless() => Some((pending.next_poll_at, pending.urgency())),
+            State::Verifying(verifying) => Some((verifying.next_at, Urgency::Urgent)),
+            _ => self.renewing_since().map(|at| (at, Urgency::Urgent)),
         };
-        let revocation = self.revocation.as_ref().map(|revocation| revocation.next_at);
-        own.into_iter().chain(revocation).min()
+        let revocation = self.revocation.as_ref().map(|revocation| (revocation.next_at, Urgency::Ordinary));
+        own.into_iter().chain(revocation).min_by_key(|(at, _)| *at)
     }
 
     fn lapses_at(&self, terms: &Terms) -> Option<Timestamp> {

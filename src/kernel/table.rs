@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::session::{Due, Refused, Session, SessionId, Status, Terms};
+use super::session::{Due, Refused, Session, SessionId, Status, Terms, Urgency};
 use super::time::Timestamp;
 
 /// What a deadline waits for.
@@ -17,6 +17,8 @@ pub enum Lane {
     Time,
     /// [`Due::Ask`], of the sessions of this provider.
     Provider(Arc<str>),
+    /// The same, where it is [`Urgency::Urgent`].
+    Urgent(Arc<str>),
 }
 
 #[derive(Debug)]
@@ -100,6 +102,25 @@ impl Table {
         self.agenda.iter().filter_map(|(lane, entries)| entries.first().map(|(at, _)| (lane, *at)))
     }
 
+    /// The earliest deadline of this lane.
+    pub fn deadline(&self, lane: &Lane) -> Option<Timestamp> {
+        self.agenda.get(lane)?.first().map(|(at, _)| *at)
+    }
+
+    /// What is due in `lane` before `from` becomes due at some time in `over` from then on: each session has its own place in it.
+    pub fn spread(&mut self, lane: &Lane, from: Timestamp, over: Duration) {
+        let Some(entries) = self.agenda.get_mut(lane) else { return };
+        let staying = entries.split_off(&(from, SessionId::nil()));
+        for (_, id) in core::mem::replace(entries, staying) {
+            let [.., high, low] = *id.as_bytes();
+            let at = from + over * u32::from(u16::from_be_bytes([high, low])) / 65_536;
+            entries.insert((at, id));
+            if let Some(row) = self.rows.get_mut(&id) {
+                row.entry = Some((lane.clone(), at));
+            }
+        }
+    }
+
     /// Up to `most` sessions of `lane` that are due, earliest first. Each is looked at again 5 s later unless it changes.
     pub fn set_off(&mut self, lane: &Lane, now: Timestamp, most: usize) -> Vec<SessionId> {
         let Some(entries) = self.agenda.get_mut(lane) else { return Vec::new() };
@@ -118,7 +139,8 @@ impl Table {
         let id = session.id();
         let entry = session.due(&self.terms).map(|(at, due)| match due {
             Due::Lapse => (Lane::Time, at),
-            Due::Ask => (Lane::Provider(Arc::clone(&session.opening().provider)), at),
+            Due::Ask(Urgency::Ordinary) => (Lane::Provider(Arc::clone(&session.opening().provider)), at),
+            Due::Ask(Urgency::Urgent) => (Lane::Urgent(Arc::clone(&session.opening().provider)), at),
         });
         let session = Arc::new(session);
         let row = Row { session: Arc::clone(&session), entry: entry.clone() };

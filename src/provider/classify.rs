@@ -10,21 +10,12 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::body::{Body, Number, whole_seconds};
+use super::dialect::{Dialect, Meaning};
 use super::exchange::{Answer, NoAnswer};
 use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::{Failure, Grant, Verdict};
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Meaning {
-    Pending,
-    SlowDown,
-    Denied,
-    Expired,
-    DeadCode,
-    Throttled,
-}
-
-/// The error codes that do not end a sign-in as rejected. All others do.
+/// The error codes that everybody uses and that do not end a sign-in as rejected.
 const VOCABULARY: &[(&str, Meaning)] = &[
     ("authorization_pending", Meaning::Pending),
     ("slow_down", Meaning::SlowDown),
@@ -37,11 +28,9 @@ const VOCABULARY: &[(&str, Meaning)] = &[
     ("bad_verification_code", Meaning::DeadCode),
     ("incorrect_device_code", Meaning::DeadCode),
     ("invalid_code_pair", Meaning::DeadCode),
-    (RATE_LIMIT_EXCEEDED, Meaning::Throttled),
+    ("rate_limit_exceeded", Meaning::Throttled),
 ];
 
-/// Google sends it as `error_code`.
-const RATE_LIMIT_EXCEEDED: &str = "rate_limit_exceeded";
 /// Entra ID: `invalid_grant` with this number means that we ask too often, not that the code is dead.
 const ENTRA_LOOP_DETECTED: &str = "50196";
 const ENTRA_LOOP_PAUSE: Duration = Duration::from_secs(60);
@@ -69,7 +58,7 @@ const MAX_TOKEN: usize = 64 * 1024;
 const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The verdict on one token request.
-pub fn verdict(answered: &Result<Answer, NoAnswer>) -> Verdict {
+pub fn verdict(answered: &Result<Answer, NoAnswer>, dialect: &Dialect) -> Verdict {
     let answer = match answered {
         Ok(answer) => answer,
         Err(NoAnswer::NotConnected(_)) => return Verdict::Unreachable { ambiguous: false, retry_after: None },
@@ -80,25 +69,34 @@ pub fn verdict(answered: &Result<Answer, NoAnswer>) -> Verdict {
         return Verdict::Redirected;
     }
     let body = Body::parse(&answer.body);
-    let Some((body, code)) = body.as_ref().and_then(|body| Some((body, error_code(body)?))) else {
-        return without_code(status, retry_after, body.and_then(|body| grant(body, received_at)));
+    let said = body.as_ref().and_then(|body| error_code(body, dialect));
+    let meaning = dialect.status(status).or_else(|| meaning(said.as_deref()?, dialect));
+    let Some(meaning) = meaning else {
+        return match said {
+            Some(_) => with_unknown_code(status, retry_after),
+            None => without_code(status, retry_after, body.and_then(|body| grant(body, received_at))),
+        };
     };
-    match meaning(&code) {
-        Some(Meaning::Pending) => Verdict::Pending,
-        Some(Meaning::SlowDown) => Verdict::SlowDown { interval: body.interval(), retry_after },
-        Some(Meaning::Denied) => Verdict::Denied,
-        Some(Meaning::Expired) => Verdict::Expired,
-        Some(Meaning::DeadCode) if is_entra_loop(body) => {
+    match meaning {
+        Meaning::Pending => Verdict::Pending,
+        Meaning::SlowDown => Verdict::SlowDown { interval: body.as_ref().and_then(Body::interval), retry_after },
+        Meaning::Denied => Verdict::Denied,
+        Meaning::Expired => Verdict::Expired,
+        Meaning::DeadCode if body.as_ref().is_some_and(is_entra_loop) => {
             Verdict::Throttled { retry_after: Some(retry_after.unwrap_or_default().max(ENTRA_LOOP_PAUSE)) }
         }
-        Some(Meaning::DeadCode) => Verdict::DeadCode,
-        Some(Meaning::Throttled) => Verdict::Throttled { retry_after },
-        None => match status {
-            500.. => Verdict::Unreachable { ambiguous: true, retry_after },
-            429 => Verdict::Throttled { retry_after },
-            408 | 425 => Verdict::Unreachable { ambiguous: false, retry_after },
-            _ => Verdict::Rejected,
-        },
+        Meaning::DeadCode => Verdict::DeadCode,
+        Meaning::Throttled => Verdict::Throttled { retry_after },
+        Meaning::Outage => Verdict::Unreachable { ambiguous: true, retry_after },
+    }
+}
+
+fn with_unknown_code(status: u16, retry_after: Option<Duration>) -> Verdict {
+    match status {
+        500.. => Verdict::Unreachable { ambiguous: true, retry_after },
+        429 => Verdict::Throttled { retry_after },
+        408 | 425 => Verdict::Unreachable { ambiguous: false, retry_after },
+        _ => Verdict::Rejected,
     }
 }
 
@@ -114,15 +112,15 @@ fn without_code(status: u16, retry_after: Option<Duration>, grant: Option<Grant>
 }
 
 /// Why this answer to a device authorization request brings no code; absent when it may bring one: a 2xx without an error.
-pub fn refusal(answer: &Answer) -> Option<Failure> {
-    let code = Body::parse(&answer.body).and_then(|body| error_code(&body));
-    let meaning = code.as_deref().and_then(meaning);
+pub fn refusal(answer: &Answer, dialect: &Dialect) -> Option<Failure> {
+    let code = Body::parse(&answer.body).and_then(|body| error_code(&body, dialect));
+    let meaning = code.as_deref().and_then(|code| meaning(code, dialect));
     match (answer.status, meaning, code) {
         (300..=399, ..) => Some(Failure::ProviderInvalidResponse),
         (_, Some(Meaning::SlowDown | Meaning::Throttled), _) | (429, ..) => {
             Some(Failure::ProviderRateLimited { retry_after_secs: answer.retry_after.map(|wait| wait.as_secs()) })
         }
-        (500.., ..) => Some(Failure::ProviderUnreachable),
+        (500.., ..) | (_, Some(Meaning::Outage), _) => Some(Failure::ProviderUnreachable),
         (_, _, Some(_)) => Some(Failure::ProviderRejected),
         (200..=299, _, None) => None,
         _ => Some(Failure::ProviderInvalidResponse),
@@ -139,8 +137,8 @@ pub fn failure(no_answer: NoAnswer) -> Failure {
 
 /// Words for the log about an OAuth error. They are ours: a provider's own text could be anything, so an unknown code is not
 /// repeated.
-pub fn complaint(answer: &Answer) -> &'static str {
-    let code = Body::parse(&answer.body).and_then(|body| error_code(&body)).unwrap_or_default();
+pub fn complaint(answer: &Answer, dialect: &Dialect) -> &'static str {
+    let code = Body::parse(&answer.body).and_then(|body| error_code(&body, dialect)).unwrap_or_default();
     COMPLAINTS.iter().find(|(word, _)| *word == code).map_or("another error code", |(_, words)| words)
 }
 
@@ -148,13 +146,14 @@ pub fn is_redirect(status: u16) -> bool {
     (300..=399).contains(&status)
 }
 
-fn error_code(body: &Body) -> Option<String> {
-    let code = body.text("error").map(|code| code.trim().to_ascii_lowercase()).filter(|code| !code.is_empty());
-    code.or_else(|| body.text("error_code").filter(|code| *code == RATE_LIMIT_EXCEEDED).map(str::to_owned))
+fn error_code(body: &Body, dialect: &Dialect) -> Option<String> {
+    let code = |member: &&str| Some(body.text(member)?.trim().to_ascii_lowercase()).filter(|code| !code.is_empty());
+    dialect.error_members.iter().find_map(code)
 }
 
-fn meaning(code: &str) -> Option<Meaning> {
-    VOCABULARY.iter().find(|(word, _)| *word == code).map(|(_, meaning)| *meaning)
+fn meaning(code: &str, dialect: &Dialect) -> Option<Meaning> {
+    let usual = || VOCABULARY.iter().find(|(word, _)| *word == code).map(|(_, meaning)| *meaning);
+    dialect.word(code).or_else(usual)
 }
 
 fn is_entra_loop(body: &Body) -> bool {

@@ -27,8 +27,6 @@ pub struct DeviceAuthorization {
 #[error("{0}")]
 pub struct Invalid(&'static str);
 
-/// What holds when the provider names no lifetime.
-const ASSUMED_LIFETIME: Duration = Duration::from_secs(1800);
 const MIN_LIFETIME: Duration = Duration::from_secs(30);
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
@@ -59,11 +57,11 @@ const UNFIT_FOR_CODES: &[RangeInclusive<char>] = &[
     '\u{e0000}'..='\u{10ffff}',
 ];
 
-/// Reads a 2xx answer. `allow_http` as in the provider's settings.
+/// Reads a 2xx answer. `allow_http` as in the provider's settings; `assumed_lifetime` holds where the answer names none.
 ///
 /// # Errors
 /// [`Invalid`] when a required member is missing or unusable, or any URI is unsafe.
-pub fn parse(bytes: &[u8], allow_http: bool) -> Result<DeviceAuthorization, Invalid> {
+pub fn parse(bytes: &[u8], allow_http: bool, assumed_lifetime: Duration) -> Result<DeviceAuthorization, Invalid> {
     let mut body = Body::parse(bytes).ok_or(Invalid("the answer is neither a JSON object nor a form, or is too long"))?;
     let verification_uri = body.text("verification_uri").or_else(|| body.text("verification_url"));
     let verification_uri = verification_uri
@@ -72,7 +70,7 @@ pub fn parse(bytes: &[u8], allow_http: bool) -> Result<DeviceAuthorization, Inva
     Ok(DeviceAuthorization {
         verification_uri,
         verification_uri_complete: verification_uri_complete(&body, allow_http)?,
-        expires_in: lifetime(&body)?,
+        expires_in: lifetime(&body, assumed_lifetime)?,
         interval: body.interval(),
         user_code: body.take_text("user_code").filter(|code| is_fit_to_show(code)).ok_or(Invalid("`user_code` is missing or unfit"))?,
         device_code: body
@@ -94,9 +92,9 @@ fn verification_uri_complete(body: &Body, allow_http: bool) -> Result<Option<Str
     }
 }
 
-fn lifetime(body: &Body) -> Result<Duration, Invalid> {
+fn lifetime(body: &Body, assumed: Duration) -> Result<Duration, Invalid> {
     match body.number("expires_in") {
-        Number::Absent => Ok(ASSUMED_LIFETIME),
+        Number::Absent => Ok(assumed),
         Number::Unreadable => Err(Invalid("`expires_in` is not a number")),
         Number::Seconds(seconds) => Ok(whole_seconds(seconds).clamp(MIN_LIFETIME, MAX_LIFETIME)),
     }

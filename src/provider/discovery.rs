@@ -10,7 +10,6 @@ use tokio::sync::Mutex;
 use super::body::Body;
 use super::classify;
 use super::exchange::{Answer, Exchange, NoAnswer};
-use super::settings::Settings;
 use super::uri;
 use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::Failure;
@@ -60,8 +59,6 @@ pub enum Problem {
 pub struct Discovery {
     exchange: Exchange,
     issuer: Option<String>,
-    /// What the document calls its issuer, where that differs.
-    issuer_template: Option<String>,
     allow_http: bool,
     fetches: AtomicU64,
     known: Mutex<Known>,
@@ -82,9 +79,8 @@ const FRESH: Duration = Duration::from_secs(3600);
 const STALE: Duration = Duration::from_secs(60);
 
 impl Discovery {
-    pub fn new(exchange: Exchange, settings: &Settings) -> Self {
-        let Settings { issuer, issuer_template, allow_http, .. } = settings.clone();
-        Self { exchange, issuer, issuer_template, allow_http, fetches: AtomicU64::new(0), known: Mutex::default() }
+    pub fn new(exchange: Exchange, issuer: Option<String>, allow_http: bool) -> Self {
+        Self { exchange, issuer, allow_http, fetches: AtomicU64::new(0), known: Mutex::default() }
     }
 
     /// The metadata, from memory if it is less than an hour old. Many callers at once cost one fetch and share what it came to.
@@ -128,7 +124,6 @@ impl Discovery {
     pub async fn look_up(&self) -> Result<Metadata, Problem> {
         let issuer = self.issuer.as_deref().ok_or(Problem::NoIssuer)?;
         let documents = Documents::of(issuer, self.allow_http).ok_or(Problem::UnsafeIssuer)?;
-        let issuer = self.issuer_template.as_deref().unwrap_or(issuer);
         let both = async {
             let openid = self.fetch(documents.openid, issuer).await;
             if matches!(&openid, Ok(metadata) if metadata.device_authorization_endpoint.is_some())
@@ -178,7 +173,7 @@ impl Documents {
 }
 
 /// Reads one document. It counts only if it names exactly `issuer` (RFC 8414 §3.3).
-fn parse(answer: &Answer, issuer: &str, allow_http: bool) -> Result<Metadata, Problem> {
+pub fn parse(answer: &Answer, issuer: &str, allow_http: bool) -> Result<Metadata, Problem> {
     match answer.status {
         200 => {}
         429 => return Err(Problem::Throttled(answer.retry_after)),

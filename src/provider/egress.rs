@@ -2,7 +2,8 @@
 //! network (SSRF).
 //!
 //! Addresses are judged where they are used: names by the resolver of the HTTP client, which hands on only what is permitted,
-//! so that no second look-up can differ; addresses in URLs before the request, as no resolver is asked for them.
+//! so that no second look-up can differ; addresses in URLs before the request, as no resolver is asked for them. Behind a proxy
+//! it is the proxy that resolves names, and judges them.
 //!
 //! | address | allowed |
 //! |---|---|

@@ -6,9 +6,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, ClientBuilder, Proxy, RequestBuilder, Response, Url, redirect, retry};
+use serde_json::Value;
 
+use super::dialect::Encoding;
 use super::egress::{Egress, Forbidden};
 use super::settings::Settings;
 use crate::clock::Clock;
@@ -153,9 +155,19 @@ impl Exchange {
 
     /// # Errors
     /// When no complete answer came.
-    pub async fn post(&self, url: Url, form: &[(&str, &str)], authorization: Option<HeaderValue>) -> Result<Answer, NoAnswer> {
+    pub async fn post(
+        &self,
+        url: Url,
+        encoding: Encoding,
+        parameters: &[(&str, &str)],
+        authorization: Option<HeaderValue>,
+    ) -> Result<Answer, NoAnswer> {
         self.permitted(&url)?;
-        let mut request = self.http.post(url).form(form);
+        let request = self.http.post(url);
+        let mut request = match encoding {
+            Encoding::Form => request.form(parameters),
+            Encoding::Json => request.header(CONTENT_TYPE, "application/json").body(object(parameters)),
+        };
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
@@ -177,6 +189,11 @@ impl Exchange {
         let received_at = self.clock.now();
         Ok(Answer { status, received_at, retry_after: retry_after(&headers, received_at), body })
     }
+}
+
+fn object(parameters: &[(&str, &str)]) -> String {
+    let members = parameters.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value)));
+    Value::Object(members.collect()).to_string()
 }
 
 async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {

@@ -1,5 +1,5 @@
-//! How much one provider may be asked by all sessions together: requests in flight, requests per second, and pauses that it
-//! demanded (429).
+//! How much one provider may be asked by all sessions together: requests in flight, requests per second, and the times at which
+//! it is left alone: because it demanded that (429, Retry-After), or because it is down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::kernel::pace::Jitter;
+use crate::kernel::session::Urgency;
 use crate::kernel::time::Timestamp;
 
 #[derive(Clone, Copy, Debug)]
@@ -25,10 +27,19 @@ pub struct Gate {
 #[derive(Default)]
 struct State {
     in_flight: usize,
-    /// The earliest moment for the next request under the rate limit.
+    /// The earliest moment for the next request under the rate limit, and how many were made of this millisecond.
     next_slot: Timestamp,
+    made: u32,
     paused_until: Timestamp,
+    /// As `paused_until`, for device authorization requests alone.
+    full_until: Timestamp,
     failures: u8,
+    failing_since: Timestamp,
+    closed_until: Timestamp,
+    /// How often it was closed since it last gave a good answer.
+    closings: u32,
+    /// Up to when the backlog is taken care of.
+    spread_from: Timestamp,
 }
 
 /// The right to have one request under way; given back on drop.
@@ -49,63 +60,62 @@ pub enum Room {
     WhenOneEnds,
 }
 
+/// What has gathered, or will, while nobody was to ask: all that is due before `from`. It is to be done over this time from then
+/// on, or the provider would be met by a burst.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Backlog {
+    pub from: Timestamp,
+    pub over: Duration,
+}
+
 /// As for a single session: from the third failure in a row the provider counts as unreachable.
 const UNREACHABLE_AFTER: u8 = 3;
+/// How long there must have been nothing but failures before the provider counts as down and is left alone. By then the sessions
+/// themselves have noticed, each by its own three failures.
+const DOWN_AFTER: Duration = Duration::from_secs(60);
+/// For how long at first; doubled with every failure, up to the cap.
+const CLOSING: Duration = Duration::from_secs(5);
+/// No single answer keeps everybody waiting for longer. The session that was told to wait longer does.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long a provider is left alone that limits our rate without saying for how long.
+const THROTTLED: Duration = Duration::from_secs(5);
+/// What gathers in less is no burst.
+const SHORTEST_BACKLOG: Duration = Duration::from_secs(1);
+/// The longest time over which a backlog is done.
+const CATCHING_UP: Duration = Duration::from_secs(10);
+
+// === asking ===
 
 impl Gate {
-    /// `bell` is rung when a place becomes free at a full gate.
+    /// `bell` is rung when there is room again before [`Gate::room`] said.
     pub fn new(limits: Limits, bell: Arc<Notify>) -> Self {
         Self { limits, state: Arc::default(), bell }
     }
 
-    pub fn room(&self, now: Timestamp) -> Room {
-        let state = self.state.lock();
-        if state.paused_until > now {
-            return Room::At(state.paused_until);
-        }
-        let free = self.limits.max_in_flight.saturating_sub(state.in_flight);
-        if free == 0 {
-            return Room::WhenOneEnds;
-        }
-        match self.limits.max_per_second {
-            Some(_) if state.next_slot > now => Room::At(state.next_slot),
-            Some(_) => Room::Now(1),
-            None => Room::Now(free),
-        }
+    pub fn room(&self, now: Timestamp, urgency: Urgency) -> Room {
+        self.state.lock().room(&self.limits, now, urgency)
     }
 
     /// Takes a place for one request, if there is one now.
-    pub fn enter(&self, now: Timestamp) -> Option<Pass> {
+    pub fn enter(&self, now: Timestamp, urgency: Urgency) -> Option<Pass> {
         let mut state = self.state.lock();
-        let busy = state.in_flight >= self.limits.max_in_flight;
-        if busy || state.paused_until > now || (self.limits.max_per_second.is_some() && state.next_slot > now) {
-            return None;
-        }
+        let Room::Now(_) = state.room(&self.limits, now, urgency) else { return None };
         if let Some(rate) = self.limits.max_per_second {
-            state.next_slot = now + Duration::from_secs(1) / rate.max(1);
+            state.take_slot(rate, now);
         }
         state.in_flight += 1;
         Some(Pass { state: Arc::clone(&self.state), max_in_flight: self.limits.max_in_flight, bell: Arc::clone(&self.bell) })
     }
 
-    /// The provider asked everybody to wait (429).
-    pub fn pause(&self, until: Timestamp) {
-        let mut state = self.state.lock();
-        state.paused_until = state.paused_until.max(until);
-    }
-
-    /// Until when the provider wants to be left alone, if it does.
+    /// Until when no sign-in can begin, because the provider wants to be asked less.
     pub fn paused_until(&self, now: Timestamp) -> Option<Timestamp> {
-        Some(self.state.lock().paused_until).filter(|until| *until > now)
+        let state = self.state.lock();
+        Some(state.paused_until.max(state.full_until)).filter(|until| *until > now)
     }
 
-    pub fn heard(&self) {
-        self.state.lock().failures = 0;
-    }
-
-    pub fn unheard(&self) {
-        let mut state = self.state.lock();
-        state.failures = state.failures.saturating_add(1);
+    /// How many requests are under way.
+    pub fn in_flight(&self) -> usize {
+        self.state.lock().in_flight
     }
 
     pub fn is_reachable(&self) -> bool {
@@ -113,10 +123,90 @@ impl Gate {
     }
 }
 
+// === heeding what came back ===
+
+impl Gate {
+    /// A good answer, whatever it says of the sign-in: the provider is up.
+    pub fn heard(&self, now: Timestamp) -> Option<Backlog> {
+        let mut state = self.state.lock();
+        let was_down = state.closings > 0;
+        (state.failures, state.closings, state.closed_until) = (0, 0, Timestamp::default());
+        was_down.then(|| {
+            self.bell.notify_one();
+            Backlog { from: now, over: CATCHING_UP }
+        })
+    }
+
+    /// No answer, or none that makes sense. While it is down the provider is asked ever more seldom, and once at a time.
+    pub fn unheard(&self, now: Timestamp, jitter: Jitter) {
+        let mut state = self.state.lock();
+        if state.failures == 0 {
+            state.failing_since = now;
+        }
+        state.failures = state.failures.saturating_add(1);
+        if state.failures < UNREACHABLE_AFTER || now < state.failing_since + DOWN_AFTER || now < state.closed_until {
+            return;
+        }
+        let wait = CLOSING.saturating_mul(1u32.checked_shl(state.closings).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
+        state.closings = state.closings.saturating_add(1);
+        state.closed_until = now + jitter.stretch(wait);
+    }
+
+    /// The provider asked to be left alone (429, Retry-After).
+    pub fn pause(&self, now: Timestamp, retry_after: Option<Duration>) -> Option<Backlog> {
+        let until = now + retry_after.unwrap_or(THROTTLED).min(LONGEST_PAUSE);
+        let mut state = self.state.lock();
+        state.paused_until = state.paused_until.max(until);
+        state.backlog(now, until)
+    }
+
+    /// The provider gives no more codes for a while; sign-ins under way go on.
+    pub fn pause_beginnings(&self, now: Timestamp, retry_after: Option<Duration>) {
+        let until = now + retry_after.unwrap_or(THROTTLED).min(LONGEST_PAUSE);
+        let mut state = self.state.lock();
+        state.full_until = state.full_until.max(until);
+    }
+}
+
+impl State {
+    fn room(&self, limits: &Limits, now: Timestamp, urgency: Urgency) -> Room {
+        let (opens, most) = match urgency {
+            Urgency::Urgent => (Timestamp::default(), limits.max_in_flight),
+            Urgency::Ordinary if self.closings > 0 => (self.paused_until.max(self.closed_until), 1),
+            Urgency::Ordinary => (self.paused_until, limits.max_in_flight),
+        };
+        let free = most.saturating_sub(self.in_flight);
+        match limits.max_per_second {
+            _ if opens > now => Room::At(opens),
+            _ if free == 0 => Room::WhenOneEnds,
+            Some(_) if self.next_slot > now => Room::At(self.next_slot),
+            Some(_) => Room::Now(1),
+            None => Room::Now(free),
+        }
+    }
+
+    /// Requests are spread evenly over the second: it never sees more of them than `rate`.
+    fn take_slot(&mut self, rate: u32, now: Timestamp) {
+        self.made += 1;
+        if self.made >= rate / 1000 {
+            self.made = 0;
+            self.next_slot = now + Duration::from_secs(1) / rate.clamp(1, 1000);
+        }
+    }
+
+    fn backlog(&mut self, now: Timestamp, until: Timestamp) -> Option<Backlog> {
+        if until < now.max(self.spread_from) + SHORTEST_BACKLOG {
+            return None;
+        }
+        self.spread_from = until;
+        Some(Backlog { from: until, over: until.since(now).min(CATCHING_UP) })
+    }
+}
+
 impl Drop for Pass {
     fn drop(&mut self) {
         let mut state = self.state.lock();
-        let was_full = state.in_flight >= self.max_in_flight;
+        let was_full = state.in_flight >= self.max_in_flight || state.closings > 0;
         state.in_flight = state.in_flight.saturating_sub(1);
         if was_full {
             self.bell.notify_one();

@@ -53,6 +53,7 @@ pub enum Problem {
 
 /// The keys of one provider.
 pub struct Jwks {
+    provider: Arc<str>,
     exchange: Exchange,
     /// The fetches that have begun.
     begun: AtomicU64,
@@ -75,7 +76,8 @@ struct Fetching {
     failed: Option<(u64, Problem)>,
 }
 
-struct Key {
+/// A public key that can verify signatures.
+pub struct Key {
     kid: Option<String>,
     kind: Kind,
     /// The only algorithm that the key is for, where it says so.
@@ -100,8 +102,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(5);
 const MAX_KEYS: usize = 100;
 
 impl Jwks {
-    pub fn new(exchange: Exchange) -> Self {
-        Self { exchange, begun: AtomicU64::new(0), known: Mutex::default(), fetching: tokio::sync::Mutex::default() }
+    pub fn new(exchange: Exchange, provider: Arc<str>) -> Self {
+        Self { provider, exchange, begun: AtomicU64::new(0), known: Mutex::default(), fetching: tokio::sync::Mutex::default() }
     }
 
     /// What the keys at hand make of it; [`Finding::Unexplained`] also when they are too old to be asked.
@@ -120,10 +122,10 @@ impl Jwks {
             finding => return Ok(finding),
         }
         let renewed = self.renew(uri, signed).await;
-        // Old keys go on to vouch for what they explain.
+        // Old keys go on to vouch for what they explain, but refute nothing.
         let finding = self.known.lock().clone().map_or(Finding::Unexplained, |keys| keys.judge(signed));
         match (finding, renewed) {
-            (Finding::Unexplained, Err(problem)) => Err(problem),
+            (Finding::Forged | Finding::Unexplained, Err(problem)) => Err(problem),
             (finding, _) => Ok(finding),
         }
     }
@@ -154,6 +156,7 @@ impl Jwks {
                 Ok(())
             }
             Err(problem) => {
+                tracing::warn!(provider = %self.provider, reason = %problem, "no keys, so ID tokens are not verified and tokens wait");
                 fetching.not_before = self.exchange.now() + AFTER_FAILURE;
                 fetching.failed = Some((fetch, problem));
                 Err(problem)
@@ -218,7 +221,7 @@ pub fn algorithm(name: &str) -> Option<Algorithm> {
 }
 
 /// The keys of a set that can be used; the others are passed over (RFC 7517 §5).
-fn parse(body: &[u8]) -> Option<Vec<Key>> {
+pub fn parse(body: &[u8]) -> Option<Vec<Key>> {
     let set = Body::parse(body)?;
     let keys = set.get("keys")?.as_array()?;
     Some(keys.iter().take(MAX_KEYS).filter_map(|key| read(key.as_object()?)).collect())

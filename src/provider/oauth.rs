@@ -10,17 +10,17 @@ use reqwest::{Client, Url};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::client_auth::{Form, NotAsserted, assertion, authenticate};
+use super::dialect::{Known, fill};
 use super::discovery::{Discovery, Metadata, Problem};
 use super::egress::Egress;
 use super::exchange::{Answer, Exchange, NoAnswer};
 use super::id_token::{Decoded, Expected, Flaw};
 use super::jwks::{Finding, Jwks};
-use super::settings::{AssertionAudience, ClientAuth, Settings};
-use super::{Provider, classify, device, pkce};
+use super::settings::{AssertionAudience, ClientAuth, Settings, TENANT};
+use super::{Provider, SignIn, classify, device, pkce};
 use crate::clock::Clock;
 use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
 
-const DEVICE_CODE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// For both tokens together.
 const REVOCATION_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -42,11 +42,11 @@ struct Endpoints {
 }
 
 impl OAuthProvider {
-    /// `http` comes from [`client`](super::exchange::client), with the proxy that `settings` name.
+    /// `http` comes from [`client_for`](super::exchange::client_for) with the same settings.
     pub fn new(settings: Settings, http: Client, clock: Arc<dyn Clock>) -> Self {
         let exchange = Exchange::new(http, clock).within(Egress::of(&settings));
-        let discovery = Discovery::new(exchange.clone(), &settings);
-        let jwks = Jwks::new(exchange.clone());
+        let discovery = Discovery::new(exchange.clone(), settings.issuer.clone(), settings.allow_http);
+        let jwks = Jwks::new(exchange.clone(), Arc::clone(&settings.name));
         Self { settings, exchange, discovery, jwks, token_endpoint: Latest::default(), verification_uri: Latest::default() }
     }
 
@@ -59,10 +59,8 @@ impl OAuthProvider {
         let endpoints = self.endpoints().await.map_err(|problem| self.undiscovered(problem))?;
         let code_verifier = self.code_verifier()?;
         let challenge = code_verifier.as_ref().map(|verifier| pkce::challenge(verifier.expose_secret()));
-        let mut form = Form::new();
-        if !scope.is_empty() {
-            form.push(("scope", scope));
-        }
+        let dialect = &self.settings.dialect;
+        let mut form = fill(dialect.begin, Known { scope, ..Known::default() });
         if let Some(challenge) = &challenge {
             form.extend([("code_challenge", challenge.as_str()), ("code_challenge_method", "S256")]);
         }
@@ -72,12 +70,12 @@ impl OAuthProvider {
         self.add_resources(&mut form);
         let sent_at = self.exchange.now();
         let answer = self.post(endpoints.device_authorization, form).await.map_err(|no_answer| self.unanswered(no_answer))?;
-        if let Some(failure) = classify::refusal(&answer) {
-            let reason = if failure == Failure::ProviderRejected { classify::complaint(&answer) } else { failure.code() };
+        if let Some(failure) = classify::refusal(&answer, dialect) {
+            let reason = if failure == Failure::ProviderRejected { classify::complaint(&answer, dialect) } else { failure.code() };
             tracing::warn!(provider = %self.settings.name, status = answer.status, reason, "no device code");
             return Err(failure);
         }
-        let device = device::parse(&answer.body, self.settings.allow_http).map_err(|invalid| {
+        let device = device::parse(&answer.body, self.settings.allow_http, dialect.assumed_lifetime).map_err(|invalid| {
             tracing::warn!(provider = %self.settings.name, reason = %invalid, "no device code");
             Failure::ProviderInvalidResponse
         })?;
@@ -97,21 +95,22 @@ impl OAuthProvider {
         })
     }
 
-    async fn request_tokens(&self, device_code: &DeviceCode) -> Verdict {
+    async fn request_tokens(&self, SignIn { device_code, user_code, scope }: SignIn<'_>) -> Verdict {
+        let dialect = &self.settings.dialect;
         let Ok(endpoint) = Url::parse(&device_code.token_endpoint) else {
             return Verdict::Rejected;
         };
-        let mut form: Form<'_> = vec![("grant_type", DEVICE_CODE_GRANT), ("device_code", device_code.code.expose_secret())];
+        let mut form = fill(dialect.poll, Known { scope, device_code: device_code.code.expose_secret(), user_code });
         if let Some(verifier) = &device_code.code_verifier {
             form.push(("code_verifier", verifier.expose_secret()));
         }
         self.add_resources(&mut form);
-        let answered = self.post(endpoint, form).await;
-        let verdict = classify::verdict(&answered);
+        let answered = self.post_as(endpoint, form, dialect.poll_names_client).await;
+        let verdict = classify::verdict(&answered, dialect);
         match (&answered, &verdict) {
             (Err(no_answer), _) => tracing::debug!(provider = %self.settings.name, reason = %no_answer, "no token response"),
             (Ok(answer), Verdict::Rejected) => {
-                tracing::warn!(provider = %self.settings.name, status = answer.status, reason = classify::complaint(answer), "rejected");
+                tracing::warn!(provider = %self.settings.name, status = answer.status, reason = classify::complaint(answer, dialect), "rejected");
             }
             (Ok(answer), Verdict::Redirected | Verdict::Gibberish { .. } | Verdict::Unreachable { .. } | Verdict::Throttled { .. }) => {
                 tracing::debug!(provider = %self.settings.name, status = answer.status, "no usable token response");
@@ -143,35 +142,34 @@ impl OAuthProvider {
                 return Verdict::Authorized(Arc::clone(grant));
             }
             Err(problem) => {
-                tracing::warn!(provider = %self.settings.name, reason = %problem, "an ID token cannot be verified yet");
+                tracing::debug!(provider = %self.settings.name, reason = %problem, "an ID token cannot be verified yet");
                 return Verdict::Unverified(Arc::clone(grant));
             }
         };
-        let untrusted = |flaw: Flaw| {
-            tracing::warn!(provider = %self.settings.name, reason = %flaw, "an ID token is not valid");
-            Verdict::Untrusted(Arc::clone(grant))
-        };
-        let decoded = match Decoded::read(id_token.expose_secret()) {
-            Ok(decoded) => decoded,
-            Err(flaw) => return untrusted(flaw),
-        };
-        let token = match decoded.check(&self.expected(grant)) {
-            Ok(token) => token,
-            Err(flaw) => return untrusted(flaw),
-        };
-        match self.jwks.judge_with_newest(&jwks_uri, &token.signed).await {
-            Ok(Finding::Genuine) => Verdict::Authorized(with_claims(grant, token.claims.into())),
-            Ok(Finding::Forged | Finding::Unexplained) => untrusted(Flaw::Signature),
-            Err(problem) => {
-                tracing::warn!(provider = %self.settings.name, reason = %problem, "an ID token cannot be verified yet: no keys");
-                Verdict::Unverified(Arc::clone(grant))
+        match self.verified_claims(id_token, &jwks_uri, &self.expected(grant)).await {
+            Ok(Some(claims)) => Verdict::Authorized(with_claims(grant, claims)),
+            Ok(None) => Verdict::Unverified(Arc::clone(grant)),
+            Err(flaw) => {
+                tracing::warn!(provider = %self.settings.name, reason = %flaw, "an ID token is not valid");
+                Verdict::Untrusted(Arc::clone(grant))
             }
+        }
+    }
+
+    /// `None`: the keys cannot be had now.
+    async fn verified_claims(&self, id_token: &SecretString, jwks_uri: &Url, expected: &Expected<'_>) -> Result<Option<Box<str>>, Flaw> {
+        let decoded = Decoded::read(id_token.expose_secret())?;
+        let token = decoded.check(expected)?;
+        match self.jwks.judge_with_newest(jwks_uri, &token.signed).await {
+            Ok(Finding::Genuine) => Ok(Some(token.claims.into())),
+            Ok(Finding::Forged | Finding::Unexplained) => Err(Flaw::Signature),
+            Err(_) => Ok(None),
         }
     }
 
     fn expected<'a>(&'a self, grant: &'a Grant) -> Expected<'a> {
         Expected {
-            issuer: self.settings.issuer_template.as_deref().or(self.settings.issuer.as_deref()),
+            issuer: self.settings.issuer.as_deref(),
             client_id: &self.settings.client_id,
             access_token: grant.access_token.expose_secret(),
             now: self.exchange.now(),
@@ -204,10 +202,15 @@ impl OAuthProvider {
     }
 
     async fn post<'a>(&'a self, endpoint: Url, form: Form<'a>) -> Result<Answer, NoAnswer> {
+        self.post_as(endpoint, form, true).await
+    }
+
+    async fn post_as<'a>(&'a self, endpoint: Url, form: Form<'a>, names_client: bool) -> Result<Answer, NoAnswer> {
         let assertion = self.assertion().await?;
         let mut form: Form<'_> = form;
         let authorization = authenticate(&self.settings, assertion.as_ref(), &mut form);
-        self.exchange.post(endpoint, &form, authorization).await
+        form.retain(|(name, _)| names_client || *name != "client_id");
+        self.exchange.post(endpoint, self.settings.dialect.encoding, &form, authorization).await
     }
 
     async fn assertion(&self) -> Result<Option<SecretString>, NoAnswer> {
@@ -215,7 +218,7 @@ impl OAuthProvider {
             return Ok(None);
         }
         let audience = match (self.settings.assertion_audience, &self.settings.issuer) {
-            (AssertionAudience::Issuer, Some(issuer)) => issuer.clone(),
+            (AssertionAudience::Issuer, Some(issuer)) if !issuer.contains(TENANT) => issuer.clone(),
             _ => self.endpoints().await.map_err(|_| NoAnswer::NotConnected("the token endpoint is not known"))?.token.into(),
         };
         let asserted = assertion(&self.settings, &audience, self.exchange.now());
@@ -283,8 +286,8 @@ impl Provider for OAuthProvider {
         self.request_code(scope).boxed()
     }
 
-    fn ask<'a>(&'a self, device_code: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
-        self.request_tokens(device_code).boxed()
+    fn ask<'a>(&'a self, sign_in: SignIn<'a>) -> BoxFuture<'a, Verdict> {
+        self.request_tokens(sign_in).boxed()
     }
 
     fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {

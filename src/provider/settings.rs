@@ -5,19 +5,21 @@ use std::sync::Arc;
 use reqwest::Url;
 use secrecy::SecretString;
 
+use super::dialect::Dialect;
 use super::egress::Network;
 use super::gate::Limits;
+use super::presets::Preset;
 use super::private_key::PrivateKey;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub name: Arc<str>,
     pub display_name: String,
-    /// Compared byte for byte with what discovery answers (RFC 8414 §3.3), so it is kept as written.
+    pub preset: Option<&'static Preset>,
+    pub dialect: Dialect,
+    /// Compared byte for byte with what discovery answers (RFC 8414 §3.3), so it is kept as written. One that many tenants share
+    /// has `{tenantid}` in it, for which ID tokens have what they claim as `tid` (Entra ID).
     pub issuer: Option<String>,
-    /// What discovery and ID tokens name instead, with `{tenantid}` in it, which stands for the claim `tid` (Entra ID's shared
-    /// endpoints).
-    pub issuer_template: Option<String>,
     pub endpoints: Endpoints,
     pub client_id: String,
     pub client_secret: Option<SecretString>,
@@ -43,13 +45,18 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether there is an address at which the provider tells what it is.
+    pub fn is_discoverable(&self) -> bool {
+        self.issuer.as_ref().is_some_and(|issuer| !issuer.contains(TENANT))
+    }
+
     /// Whether the client has something to prove itself with.
     pub fn is_confidential(&self) -> bool {
         self.client_secret.is_some() || self.private_key.is_some()
     }
 }
 
-/// Endpoints named in the configuration; each wins over discovery.
+/// Endpoints named in the configuration, or by its preset; each wins over discovery.
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     pub device_authorization: Option<Url>,
@@ -82,7 +89,7 @@ impl ClientAuth {
     }
 }
 
-/// Whom a client assertion is for. Without an issuer it is the token endpoint in any case.
+/// Whom a client assertion is for. Without an issuer, or with one for many tenants, it is the token endpoint in any case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum AssertionAudience {
     #[default]
@@ -90,5 +97,5 @@ pub enum AssertionAudience {
     TokenEndpoint,
 }
 
-/// Stands for a tenant in [`Settings::issuer_template`].
+/// Stands for a tenant in [`Settings::issuer`].
 pub const TENANT: &str = "{tenantid}";

@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::{STORE_RETRY, Sessions};
+use super::Sessions;
 use crate::kernel::session::{Creation, Digest, Opening, Session, SessionId, State, Status};
 use crate::kernel::verdict::Failure;
 
@@ -25,6 +25,8 @@ pub struct Create {
     pub label: Option<Box<str>>,
     pub caller: Option<Arc<str>>,
     pub idempotency: Option<Idempotency>,
+    /// Why nothing new can begin at this provider now; an earlier request is repeated all the same.
+    pub refusal: Option<Failure>,
 }
 
 /// Digests of the idempotency key and of the request it came with.
@@ -58,6 +60,8 @@ pub enum CreateError {
 const REPEATABLE: Duration = Duration::from_secs(600);
 /// How long a creation waits for the provider.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a creation waits for the store.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 type Outcome = Result<Created, CreateError>;
 type Key = (Option<Arc<str>>, Digest);
@@ -130,7 +134,10 @@ impl Sessions {
     }
 
     async fn create_once(&self, create: Create) -> Outcome {
-        let Create { provider, scope, label, caller, idempotency } = create;
+        let Create { provider, scope, label, caller, idempotency, refusal } = create;
+        if let Some(failure) = refusal {
+            return Err(CreateError::Failed(failure));
+        }
         let now = self.now();
         let secret = new_secret()?;
         let digest = Sha256::digest(secret.expose_secret()).into();
@@ -145,7 +152,15 @@ impl Sessions {
             until: now + REPEATABLE,
         });
         let session = Session::open(opening, creation, now);
-        if self.save(0, &session).await.is_err() {
+        let saved = tokio::select! {
+            saved = self.save(0, &session) => saved.is_ok(),
+            () = self.shared.clock.sleep_until(now + STORE_PATIENCE) => {
+                // It may yet be written.
+                self.erase(session.id());
+                false
+            }
+        };
+        if !saved {
             self.shared.quota.release(session.opening());
             return Err(CreateError::Store);
         }
@@ -171,12 +186,7 @@ impl Sessions {
     /// Nobody will ever hear of this session: it leaves the table at once, and the store as soon as that can be.
     fn abandon(&self, id: SessionId) {
         self.forget(id);
-        let sessions = self.clone();
-        self.shared.tasks.spawn(async move {
-            while sessions.shared.store.remove(id).await.is_err() {
-                sessions.shared.clock.sleep_until(sessions.now() + STORE_RETRY).await;
-            }
-        });
+        self.erase(id);
     }
 }
 
@@ -208,6 +218,14 @@ impl Creations {
         let mut taken = self.taken.lock();
         if matches!(taken.get(key), Some(Taken::Done(known)) if *known == id) {
             taken.remove(key);
+        }
+    }
+
+    /// The session's request may still be repeated, also after a restart.
+    pub(super) fn restore(&self, session: &Session) {
+        if let Some(creation) = session.creation() {
+            let key = (session.opening().caller.clone(), creation.key);
+            self.taken.lock().insert(key, Taken::Done(session.id()));
         }
     }
 

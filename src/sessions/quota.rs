@@ -34,6 +34,14 @@ impl Quota {
         admitted
     }
 
+    /// Counts a session that was admitted before a restart, also beyond a limit that is lower now.
+    pub fn readmit(&self, opening: &Opening) {
+        self.all.live.fetch_add(1, Ordering::Relaxed);
+        if let Some(share) = opening.caller.as_ref().and_then(|name| self.callers.get(name)) {
+            share.live.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     pub fn release(&self, opening: &Opening) {
         self.all.release();
         if let Some(share) = opening.caller.as_ref().and_then(|name| self.callers.get(name)) {

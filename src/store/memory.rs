@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 
-use super::{Store, StoreError};
+use super::{Loaded, Store, StoreError};
 use crate::kernel::session::{Session, SessionId};
 
 #[derive(Default)]
@@ -39,6 +39,11 @@ impl Store for MemoryStore {
     fn remove(&self, id: SessionId) -> BoxFuture<'_, Result<(), StoreError>> {
         self.rows.lock().remove(&id);
         ready(Ok(())).boxed()
+    }
+
+    fn load(&self, after: Option<SessionId>) -> BoxFuture<'_, Result<Vec<Loaded>, StoreError>> {
+        let all = || self.rows.lock().values().map(|row| Loaded::Session(Box::new(row.record()))).collect();
+        ready(Ok(if after.is_none() { all() } else { Vec::new() })).boxed()
     }
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {

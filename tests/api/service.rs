@@ -15,12 +15,13 @@ use anteroom::http::{Api, router};
 use anteroom::kernel::session::{Session, SessionId, Terms};
 use anteroom::kernel::time::Timestamp;
 use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
-use anteroom::provider::Provider;
+use anteroom::provider::dialect::Dialect;
 use anteroom::provider::gate::Limits;
 use anteroom::provider::settings::{ClientAuth, Settings};
+use anteroom::provider::{Provider, SignIn};
 use anteroom::sessions::Quota;
 use anteroom::store::memory::MemoryStore;
-use anteroom::store::{Store, StoreError};
+use anteroom::store::{Loaded, Store, StoreError};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
@@ -101,6 +102,7 @@ impl Service {
             quota: Quota::new(setup.max_sessions, []),
             providers,
         });
+        let app = app.now_or_never().expect("nothing to wait for").expect("an empty store");
         let health = app.health();
         let stopping = CancellationToken::new();
         let router = router(Api {
@@ -253,8 +255,9 @@ fn settings(name: &str) -> Settings {
     Settings {
         name: name.into(),
         display_name: format!("The <{name}> ID"),
+        preset: None,
+        dialect: Dialect::RFC8628,
         issuer: None,
-        issuer_template: None,
         endpoints: Default::default(),
         client_id: "tv-app".into(),
         client_secret: None,
@@ -364,7 +367,7 @@ impl Provider for Obedient {
         .boxed()
     }
 
-    fn ask<'a>(&'a self, _: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
+    fn ask<'a>(&'a self, _: SignIn<'a>) -> BoxFuture<'a, Verdict> {
         ready(self.verdicts.lock().pop_front().unwrap_or(Verdict::Pending)).boxed()
     }
 
@@ -412,6 +415,10 @@ impl Store for Brittle {
 
     fn remove(&self, id: SessionId) -> BoxFuture<'_, Result<(), StoreError>> {
         if self.works() { self.rows.remove(id) } else { ready(Err(StoreError::Unavailable)).boxed() }
+    }
+
+    fn load(&self, after: Option<SessionId>) -> BoxFuture<'_, Result<Vec<Loaded>, StoreError>> {
+        self.rows.load(after)
     }
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {

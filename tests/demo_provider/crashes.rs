@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use anteroom::demo::{Crash, Saboteur};
 use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
-use anteroom::provider::Provider;
+use anteroom::provider::{self, Provider};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::future::ready;
 
 use super::*;
 
@@ -23,10 +22,10 @@ impl Provider for PlainClient {
         async { Err(Failure::ProviderRejected) }.boxed()
     }
 
-    fn ask<'a>(&'a self, device_code: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
+    fn ask<'a>(&'a self, sign_in: provider::SignIn<'a>) -> BoxFuture<'a, Verdict> {
         use secrecy::ExposeSecret;
         async move {
-            let form = [("grant_type", DEVICE_GRANT), ("device_code", device_code.code.expose_secret()), ("client_id", "demo-tv")];
+            let form = [("grant_type", DEVICE_GRANT), ("device_code", sign_in.device_code.code.expose_secret()), ("client_id", "demo-tv")];
             let response = self.http.post(&self.token_endpoint).form(&form).send().await.unwrap();
             if response.status() == 400 { Verdict::Pending } else { Verdict::Rejected }
         }
@@ -34,7 +33,7 @@ impl Provider for PlainClient {
     }
 
     fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {
-        ready(Verdict::Authorized(Arc::clone(grant))).boxed()
+        async { Verdict::Authorized(Arc::clone(grant)) }.boxed()
     }
 
     fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, bool> {
@@ -58,7 +57,8 @@ async fn every_press_crashes_one_poll_of_that_code_alone() {
     assert!(f.provider.crash_poller(&one.user_code, Crash::AfterTheAnswer));
     assert!(!f.provider.crash_poller("ZZZZ-ZZZZ", Crash::BeforeAsking));
 
-    let crashes = async |code| AssertUnwindSafe(saboteur.ask(code)).catch_unwind().await.is_err();
+    let ask = |device_code| saboteur.ask(provider::SignIn { device_code, user_code: "", scope: "" });
+    let crashes = async |code| AssertUnwindSafe(ask(code)).catch_unwind().await.is_err();
     assert!(!crashes(&second).await);
     assert!(crashes(&first).await);
     assert_eq!(f.provider.poll_count(&one.user_code), 0, "it never asked");

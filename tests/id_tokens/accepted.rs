@@ -7,8 +7,8 @@ use anteroom::provider::Provider;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
-use super::forge::{Forge, KID, sign, sign_as, with};
-use super::{Fixture, authorized, client_of, der, settings, settled, signing_key};
+use super::forge::{Forge, KID, Vector, sign, with};
+use super::{Fixture, authorized, client_of, settings, settled, signing_key};
 
 fn claims(verdict: Verdict) -> Value {
     serde_json::from_str(authorized(verdict).claims.as_deref().expect("claims")).unwrap()
@@ -38,7 +38,7 @@ async fn the_hash_of_the_access_token_is_that_of_the_algorithm() {
         });
         // Another kind of key under the same name: only a client without keys can tell.
         let provider = client_of(&settings(fixture.idp.issuer(), &[]), &fixture.clock);
-        let verdict = provider.ask(&fixture.begin().await.device_code).await;
+        let verdict = provider.ask(super::sign_in(&fixture.begin().await.device_code)).await;
         assert_eq!(claims(settled(&provider, verdict).await)["sub"], "1", "{algorithm:?}");
     }
 }
@@ -47,7 +47,7 @@ async fn the_hash_of_the_access_token_is_that_of_the_algorithm() {
 async fn what_the_standard_leaves_open_is_borne() {
     let fixture = Fixture::start().await;
     fixture.idp.rotate(signing_key(Algorithm::RS256).named(KID));
-    let tokens: &[(&str, fn(&Forge) -> String)] = &[
+    let tokens: &[Vector] = &[
         ("one aud in a list", |f| f.claiming("aud", json!(["demo-tv"]))),
         ("several aud and our azp", |f| {
             sign(&f.header(), &with(with(f.claims(), "aud", json!(["x", "demo-tv"])), "azp", json!("demo-tv")))
@@ -87,7 +87,7 @@ async fn without_keys_a_token_is_passed_on_without_claims() {
     let keys = [("device_authorization_endpoint", device.as_str()), ("token_endpoint", token.as_str())];
     let provider = client_of(&settings(fixture.idp.issuer(), &keys), &fixture.clock);
     let began = provider.begin("openid").await.unwrap();
-    let verdict = provider.ask(&began.device_code).await;
+    let verdict = provider.ask(super::sign_in(&began.device_code)).await;
     let grant = authorized(settled(&provider, verdict).await);
     assert!(grant.claims.is_none() && grant.id_token.is_some());
 }
@@ -97,14 +97,10 @@ async fn one_issuer_may_speak_for_many_tenants() {
     let fixture = Fixture::start().await;
     fixture.idp.rotate(signing_key(Algorithm::RS256).named(KID));
     let (device, token, jwks) = (fixture.idp.url("/device/code"), fixture.idp.url("/token"), fixture.idp.url("/jwks"));
-    let keys = [
-        ("issuer_template", "https://login.example/{tenantid}/v2.0"),
-        ("device_authorization_endpoint", device.as_str()),
-        ("token_endpoint", token.as_str()),
-        ("jwks_uri", jwks.as_str()),
-    ];
-    let settings = settings("https://login.example/common/v2.0", &keys);
-    let tokens: &[(fn(&Forge) -> Value, bool)] = &[
+    let keys = [("device_authorization_endpoint", device.as_str()), ("token_endpoint", token.as_str()), ("jwks_uri", jwks.as_str())];
+    let settings = settings("https://login.example/{tenantid}/v2.0", &keys);
+    type Tenants = (fn(&Forge) -> Value, bool);
+    let tokens: [Tenants; 5] = [
         (|f| with(with(f.claims(), "iss", json!("https://login.example/t-1/v2.0")), "tid", json!("t-1")), true),
         (|f| with(with(f.claims(), "iss", json!("https://login.example/t-1/v2.0")), "tid", json!("t-2")), false),
         (|f| with(f.claims(), "iss", json!("https://login.example/t-1/v2.0")), false),
@@ -114,17 +110,9 @@ async fn one_issuer_may_speak_for_many_tenants() {
     for (make, good) in tokens {
         let provider = client_of(&settings, &fixture.clock);
         let began = provider.begin("openid").await.unwrap();
-        let make = *make;
-        Forge::script(&fixture.idp, fixture.clock.now(), move |f| {
-            sign_as(
-                &f.header().to_string(),
-                make(f).to_string().as_bytes(),
-                Algorithm::RS256,
-                &jsonwebtoken::EncodingKey::from_rsa_der(&der("rsa-pkcs1.pem")),
-            )
-        });
-        let verdict = provider.ask(&began.device_code).await;
+        Forge::script(&fixture.idp, fixture.clock.now(), move |f| sign(&f.header(), &make(f)));
+        let verdict = provider.ask(super::sign_in(&began.device_code)).await;
         let verdict = settled(&provider, verdict).await;
-        assert_eq!(matches!(verdict, Verdict::Authorized(_)), *good, "{}", verdict.name());
+        assert_eq!(matches!(verdict, Verdict::Authorized(_)), good, "{}", verdict.name());
     }
 }

@@ -41,9 +41,9 @@ async fn every_request_carries_an_assertion_of_its_own() {
             let began = f.begin().await;
             for _ in 0..2 {
                 f.clock.advance(Duration::from_secs(5));
-                assert!(matches!(f.provider.ask(&began.device_code).await, Verdict::Pending), "{file}");
+                assert!(matches!(f.provider.ask(super::sign_in(&began.device_code)).await, Verdict::Pending), "{file}");
             }
-            let grant = authorized(settled(&f.provider, f.provider.ask(&began.device_code).await).await);
+            let grant = authorized(settled(&f.provider, f.provider.ask(super::sign_in(&began.device_code)).await).await);
             assert!(f.provider.revoke(&grant).await);
             let Counts { device_requests, token_requests, revocations, .. } = f.idp.counts();
             assert_eq!((device_requests, token_requests, revocations), (1, 3, 2), "{file} {audience}");

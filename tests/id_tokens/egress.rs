@@ -3,6 +3,7 @@
 use std::net::{IpAddr, TcpListener};
 
 use anteroom::clock::SystemClock;
+use anteroom::provider::dialect::Encoding;
 use anteroom::provider::egress::Egress;
 use anteroom::provider::exchange::{Exchange, NoAnswer, client_for};
 use anteroom::provider::settings::Settings;
@@ -48,7 +49,7 @@ async fn a_public_provider_leads_nowhere_inside() {
         let _ = url.set_port(Some(port));
         if expected {
             assert!(is_forbidden(&within(10, exchange.get(url.clone())).await), "{url}");
-            assert!(is_forbidden(&within(10, exchange.post(url.clone(), &[("secret", "s")], None)).await), "{url}");
+            assert!(is_forbidden(&within(10, exchange.post(url.clone(), Encoding::Form, &[("secret", "s")], None)).await), "{url}");
         } else {
             // No test goes out into the world.
             assert!(egress.check(&url).is_ok(), "{url}");

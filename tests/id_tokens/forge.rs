@@ -15,6 +15,9 @@ use super::{der, fixture};
 /// The name of the key that [`Forge::key`] is published under.
 pub const KID: &str = "known";
 
+/// What is special about a token, and how to make it.
+pub type Vector = (&'static str, fn(&Forge) -> String);
+
 /// What a token is about, and the keys of both sides.
 pub struct Forge {
     pub issuer: String,

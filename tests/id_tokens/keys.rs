@@ -54,12 +54,14 @@ fn public(key: &SigningKey) -> Value {
 async fn tokens_are_safe_before_keys_are_asked_for() {
     let fixture = Fixture::start().await;
     let began = fixture.begin().await;
-    let Verdict::Unverified(grant) = fixture.provider.ask(&began.device_code).await else { panic!("the keys are not known yet") };
+    let Verdict::Unverified(grant) = fixture.provider.ask(super::sign_in(&began.device_code)).await else {
+        panic!("the keys are not known yet")
+    };
     assert_eq!(fixture.fetches(), 0);
     assert!(authorized(fixture.provider.verify(&grant).await).claims.is_some());
 
     let began = fixture.begin().await;
-    assert!(authorized(fixture.provider.ask(&began.device_code).await).claims.is_some(), "now they are at hand");
+    assert!(authorized(fixture.provider.ask(super::sign_in(&began.device_code)).await).claims.is_some(), "now they are at hand");
     assert_eq!(fixture.fetches(), 1);
 }
 

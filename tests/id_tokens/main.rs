@@ -7,6 +7,7 @@ mod assertions;
 mod clock;
 mod egress;
 mod forge;
+mod hostile;
 mod keys;
 mod real;
 #[path = "../support/real_provider.rs"]
@@ -23,11 +24,11 @@ use std::time::Duration;
 
 use anteroom::config::Config;
 use anteroom::demo::{DevProvider, Options, SigningKey};
-use anteroom::kernel::verdict::{Began, Grant, Verdict};
-use anteroom::provider::Provider;
+use anteroom::kernel::verdict::{Began, DeviceCode, Grant, Verdict};
 use anteroom::provider::exchange::client_for;
 use anteroom::provider::oauth::OAuthProvider;
 use anteroom::provider::settings::Settings;
+use anteroom::provider::{Provider, SignIn};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use clock::ManualClock;
@@ -60,7 +61,7 @@ impl Fixture {
 
     /// The verdict on a sign-in that somebody approved, once the keys were asked for.
     async fn sign_in(&self) -> Verdict {
-        settled(&self.provider, self.provider.ask(&self.begin().await.device_code).await).await
+        settled(&self.provider, self.provider.ask(sign_in(&self.begin().await.device_code)).await).await
     }
 }
 
@@ -114,4 +115,9 @@ fn authorized(verdict: Verdict) -> Arc<Grant> {
 /// Fails a test that would hang.
 async fn within<T>(seconds: u64, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(seconds), future).await.expect("it happens in time")
+}
+
+/// As far as this provider needs to know it.
+fn sign_in(device_code: &DeviceCode) -> SignIn<'_> {
+    SignIn { device_code, user_code: "", scope: "" }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anteroom::app::{App, Parts};
 use anteroom::clock::SystemClock;
 use anteroom::kernel::session::{Status, Terms};
-use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
-use anteroom::provider::Provider;
+use anteroom::kernel::verdict::{Began, Failure, Grant, Verdict};
 use anteroom::provider::exchange::client_for;
 use anteroom::provider::oauth::OAuthProvider;
+use anteroom::provider::{Provider, SignIn};
 use anteroom::sessions::Quota;
 use anteroom::store::memory::MemoryStore;
 use base64::Engine;
@@ -45,8 +45,8 @@ impl Provider for Onlooker {
         self.provider.begin(scope)
     }
 
-    fn ask<'a>(&'a self, device_code: &'a DeviceCode) -> BoxFuture<'a, Verdict> {
-        self.provider.ask(device_code).map(|verdict| self.look(verdict)).boxed()
+    fn ask<'a>(&'a self, sign_in: SignIn<'a>) -> BoxFuture<'a, Verdict> {
+        self.provider.ask(sign_in).map(|verdict| self.look(verdict)).boxed()
     }
 
     fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {
@@ -58,7 +58,7 @@ impl Provider for Onlooker {
     }
 }
 
-fn service(provider: &RealProvider) -> (App, Arc<Onlooker>) {
+async fn service(provider: &RealProvider) -> (App, Arc<Onlooker>) {
     let clock = SystemClock::start();
     let settings = settings(provider.issuer(), &[("client_id", &provider.client("public").id)]);
     let onlooker = Arc::new(Onlooker {
@@ -68,7 +68,7 @@ fn service(provider: &RealProvider) -> (App, Arc<Onlooker>) {
     let terms = Terms { claim_ttl: Duration::from_secs(60), retention: Duration::from_secs(60) };
     let (quota, store) = (Quota::new(10, []), Arc::new(MemoryStore::default()));
     let providers = vec![(settings, Arc::clone(&onlooker) as Arc<dyn Provider>)];
-    (App::start(Parts { clock, store, terms, quota, providers }), onlooker)
+    (App::start(Parts { clock, store, terms, quota, providers }).await.unwrap(), onlooker)
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn id_tokens_of_real_providers_are_verified() {
         [(Software::OidcProvider, &[][..], "RS256"), (Software::BetterAuth, &["--interval=1"][..], "EdDSA")]
     {
         let Some(provider) = RealProvider::start(software, options).await else { return };
-        let (app, _) = service(&provider);
+        let (app, _) = service(&provider).await;
         let session = begin(&app).await;
         let prompt = session.prompt().unwrap();
         provider.approve(&prompt.user_code, &prompt.verification_uri).await;
@@ -96,7 +96,7 @@ async fn id_tokens_of_real_providers_are_verified() {
 async fn a_cancelled_session_leaves_no_token_in_force() {
     for (software, options) in [(Software::OidcProvider, &[][..]), (Software::BetterAuth, &["--interval=1"][..])] {
         let Some(provider) = RealProvider::start(software, options).await else { return };
-        let (app, onlooker) = service(&provider);
+        let (app, onlooker) = service(&provider).await;
         let session = begin(&app).await;
         let prompt = session.prompt().unwrap();
         provider.approve(&prompt.user_code, &prompt.verification_uri).await;

@@ -32,7 +32,7 @@ impl Service {
         let quota = Quota::new(10, []);
         let store = Arc::new(MemoryStore::default());
         let providers = vec![(settings, Arc::new(provider) as Arc<dyn Provider>)];
-        Self { idp, app: App::start(Parts { clock, store, terms, quota, providers }) }
+        Self { idp, app: App::start(Parts { clock, store, terms, quota, providers }).await.unwrap() }
     }
 
     async fn begin(&self) -> Arc<Session> {
@@ -62,8 +62,14 @@ impl Service {
 }
 
 pub async fn begin(app: &App) -> Arc<Session> {
-    let create =
-        Create { provider: "acme".into(), scope: "openid profile offline_access".into(), label: None, caller: None, idempotency: None };
+    let create = Create {
+        provider: "acme".into(),
+        scope: "openid profile offline_access".into(),
+        label: None,
+        caller: None,
+        idempotency: None,
+        refusal: None,
+    };
     app.sessions.create(create).await.unwrap().session
 }
 

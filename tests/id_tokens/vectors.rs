@@ -6,10 +6,8 @@ use anteroom::provider::Provider;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
-use super::forge::{Forge, KID, encode, key, modulus, public_pem, sign, sign_as, sign_text, stranger, with};
+use super::forge::{Forge, KID, Vector, encode, key, modulus, public_pem, sign, sign_as, sign_text, stranger, with};
 use super::{Fixture, client_of, settings, settled, signing_key};
-
-type Vector = (&'static str, fn(&Forge) -> String);
 
 fn hmac(forge: &Forge, algorithm: Algorithm, secret: &[u8]) -> String {
     let header = json!({ "alg": format!("{algorithm:?}"), "typ": "JWT", "kid": KID });
@@ -170,7 +168,7 @@ async fn no_bad_token_is_believed() {
         let provider = client_of(&settings, &fixture.clock);
         let began = provider.begin("openid").await.unwrap();
         Forge::script(&fixture.idp, fixture.clock.now(), make);
-        let first = provider.ask(&began.device_code).await;
+        let first = provider.ask(super::sign_in(&began.device_code)).await;
         let verdict = settled(&provider, first).await;
         assert!(matches!(verdict, Verdict::Untrusted(_)), "{what}: {}", verdict.name());
     }

@@ -156,7 +156,7 @@ impl Demo {
         let mut command = anteroom();
         command.args(["demo", "--provider-port", "0", "--port", port]);
         let program = Program::start(command);
-        let provider = program.stderr.after("deny and break things, is at ");
+        let provider = program.stderr.after("  the provider  ").split(' ').next().unwrap().to_owned();
         let address = program.stderr.after("listening on http://");
         Self { program, address, provider }
     }

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::{
-    Attempt, CHECK_EVERY, Doubt, Errand, Kind, OpenAttempt, Pending, Refused, Session, State, Terms, VERIFICATION_PERIOD,
+    Attempt, CHECK_EVERY, Doubt, Errand, Kind, OpenAttempt, Pending, Refused, Session, State, Terms, Urgency, VERIFICATION_PERIOD,
     VERIFICATION_RETRY, Verifying,
 };
 use crate::kernel::pace::{Jitter, Pace};
@@ -21,11 +21,8 @@ impl Session {
     /// # Errors
     /// [`Refused::NotDue`] when there is nothing to ask yet or any more.
     pub fn attempt(mut self, now: Timestamp) -> Result<(Self, Option<(Attempt, Errand)>), Refused> {
-        if let Some(open) = self.open_attempt {
-            if open.answered {
-                return Err(Refused::NotDue);
-            }
-            return Ok((self.abandoned(now), None));
+        if self.open_attempt.is_some() {
+            return Ok((self.close_abandoned(now)?, None));
         }
         let errand = match (&self.state, &self.revocation) {
             (_, Some(revocation)) if revocation.next_at <= now => Errand::Revoke(Arc::clone(&revocation.grant)),
@@ -40,6 +37,17 @@ impl Session {
         self.open_attempt = Some(OpenAttempt { since: now, answered: false, kind: errand.kind() });
         let attempt = Attempt(self.attempts);
         Ok((self, Some((attempt, errand))))
+    }
+
+    /// Closes the attempt that a dead poller left open, as ambiguous; the pace counts from `now`.
+    ///
+    /// # Errors
+    /// [`Refused::NotDue`] when none is open, or its answer is being reported.
+    pub fn close_abandoned(self, now: Timestamp) -> Result<Self, Refused> {
+        match self.open_attempt {
+            Some(open) if !open.answered => Ok(self.abandoned(now)),
+            _ => Err(Refused::NotDue),
+        }
     }
 
     /// An answer has arrived and is being reported: from here on the attempt does not count as abandoned, however long the
@@ -135,11 +143,11 @@ impl Session {
             Verdict::Unverified(grant) => self.withholding(Verifying { grant, next_at: now, until: now + VERIFICATION_PERIOD }),
             Verdict::Untrusted(grant) => self.distrusting(grant, now),
             Verdict::Denied => self.become_visibly(State::Denied { at: now }),
-            Verdict::Expired if pending.doubt == Doubt::Sent && now + EXPIRY_SLACK < pending.expires_at => {
+            Verdict::Expired if pending.doubt != Doubt::None && now + EXPIRY_SLACK < pending.expires_at => {
                 self.become_visibly(failed(Failure::GrantLost))
             }
             Verdict::Expired => self.become_visibly(expired),
-            Verdict::DeadCode if pending.doubt == Doubt::Sent => self.become_visibly(failed(Failure::GrantLost)),
+            Verdict::DeadCode if pending.is_suspect(now) => self.become_visibly(failed(Failure::GrantLost)),
             Verdict::DeadCode if now >= pending.expires_at => self.become_visibly(expired),
             Verdict::DeadCode | Verdict::Rejected => self.become_visibly(failed(Failure::ProviderRejected)),
             Verdict::Redirected => self.become_visibly(failed(Failure::ProviderInvalidResponse)),
@@ -225,7 +233,9 @@ impl Session {
     fn abandoned(mut self, now: Timestamp) -> Self {
         let Some(open) = self.open_attempt.take() else { return self };
         if open.kind == Kind::Revoke {
-            self.revocation = self.revocation.map(|revocation| revocation.tried(now));
+            self.revocation = self
+                .revocation
+                .and_then(|revocation| if now < revocation.until { Some(revocation.tried(now)) } else { revocation.then.clone() });
         } else if let State::Verifying(verifying) = &mut self.state {
             verifying.next_at = now + VERIFICATION_RETRY;
         } else if let State::Pending(pending) = &mut self.state {
@@ -270,13 +280,27 @@ impl Pending {
     }
 
     /// The last poll comes at the expiry, or one gap after the last answer where that is later; no back-off delays it.
-    fn no_later_than_last(&self, wanted: Timestamp, answered: Timestamp) -> Timestamp {
+    pub(super) fn no_later_than_last(&self, wanted: Timestamp, answered: Timestamp) -> Timestamp {
         if wanted < self.expires_at { wanted } else { self.expires_at.max(answered + self.pace.gap()) }
+    }
+
+    /// Only the last poll cannot wait.
+    pub(super) fn urgency(&self) -> Urgency {
+        if self.next_poll_at < self.expires_at { Urgency::Ordinary } else { Urgency::Urgent }
     }
 
     /// The interval is so long that even the last poll would come after twice the code's lifetime: there is none.
     pub(super) fn is_hopeless(&self) -> bool {
         self.next_poll_at > self.expires_at + self.expires_at.since(self.began_at)
+    }
+
+    /// Whether a code that is dead at `now` was probably spent by a request whose answer we never saw.
+    fn is_suspect(&self, now: Timestamp) -> bool {
+        match self.doubt {
+            Doubt::None => false,
+            Doubt::Sent => true,
+            Doubt::Restart => now < self.expires_at,
+        }
     }
 
     /// The provider still knows the code, so no earlier request has spent it.

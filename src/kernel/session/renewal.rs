@@ -30,6 +30,13 @@ enum Request {
 /// How often one session gets a new code.
 pub const MAX_RENEWALS: u8 = 5;
 
+impl Renewal {
+    /// After a restart nobody is left to report for an older code.
+    pub(super) fn restored(made: u8) -> Option<Arc<Self>> {
+        (made > 0).then(|| Arc::new(Self { made, ..Self::default() }))
+    }
+}
+
 impl Session {
     /// Asks for a new code.
     ///

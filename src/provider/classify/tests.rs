@@ -15,7 +15,7 @@ fn limited(status: u16, body: &str) -> Answer {
 
 /// A verdict in one line, so that a table can be read at a glance.
 fn said(answer: Answer) -> String {
-    match verdict(&Ok(answer)) {
+    match verdict(&Ok(answer), &Dialect::RFC8628) {
         Verdict::Authorized(_) => "authorized".into(),
         other => format!("{other:?}").replace("Duration { secs: ", "").replace("Some(", "").replace(')', "").to_lowercase(),
     }
@@ -129,7 +129,7 @@ fn a_redirect_is_one_whatever_it_carries() {
 
 #[test]
 fn no_answer_is_ambiguous_once_something_may_have_been_sent() {
-    let ambiguous = |no_answer| match verdict(&Err(no_answer)) {
+    let ambiguous = |no_answer| match verdict(&Err(no_answer), &Dialect::RFC8628) {
         Verdict::Unreachable { ambiguous, retry_after: None } => ambiguous,
         other => panic!("{other:?}"),
     };
@@ -167,7 +167,7 @@ fn googles_quota_is_a_pause() {
 }
 
 fn granted(body: &str) -> Grant {
-    match verdict(&Ok(answer(200, body))) {
+    match verdict(&Ok(answer(200, body)), &Dialect::RFC8628) {
         Verdict::Authorized(grant) => Arc::unwrap_or_clone(grant),
         other => panic!("{other:?}"),
     }
@@ -263,7 +263,7 @@ fn a_refused_device_request_says_why() {
         (limited(403, ""), Some(Failure::ProviderInvalidResponse)),
     ];
     for (answer, expected) in rows {
-        assert_eq!(refusal(&answer), expected, "{}", answer.status);
+        assert_eq!(refusal(&answer, &Dialect::RFC8628), expected, "{}", answer.status);
     }
     assert_eq!(failure(NoAnswer::NotConnected("refused")), Failure::ProviderUnreachable);
     assert_eq!(failure(NoAnswer::Broken), Failure::ProviderUnreachable);
@@ -272,7 +272,7 @@ fn a_refused_device_request_says_why() {
 
 #[test]
 fn a_complaint_never_repeats_what_the_provider_wrote() {
-    let words = |body| complaint(&answer(400, body));
+    let words = |body| complaint(&answer(400, body), &Dialect::RFC8628);
     assert!(words(r#"{"error":"invalid_client","error_description":"canary"}"#).contains("`client_id`"));
     assert_eq!(words(r#"{"error":"canary\u001b"}"#), "another error code");
     assert_eq!(words("<html>"), "another error code");
@@ -282,8 +282,8 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(status in 100u16..1000, body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let answer = Answer { status, received_at: NOW, retry_after: None, body };
-        refusal(&answer);
-        verdict(&Ok(answer));
+        refusal(&answer, &Dialect::RFC8628);
+        verdict(&Ok(answer), &Dialect::RFC8628);
     }
 
     #[test]
@@ -295,7 +295,7 @@ proptest! {
     ) {
         let body = format!(r#"{{"access_token":"at","{name}":{value},"error":"{code}","{name}":{value}}}"#);
         let answer = answer(status, &body);
-        refusal(&answer);
-        verdict(&Ok(answer));
+        refusal(&answer, &Dialect::RFC8628);
+        verdict(&Ok(answer), &Dialect::RFC8628);
     }
 }

@@ -4,6 +4,8 @@ use serde_json::json;
 
 use super::*;
 
+const ASSUMED: Duration = Duration::from_secs(1800);
+
 fn answer() -> Value {
     json!({"device_code": "dc", "user_code": "WDJB-MJHT", "verification_uri": "https://example.com/device", "expires_in": 900, "interval": 5})
 }
@@ -16,12 +18,12 @@ fn with(name: &str, value: Option<Value>) -> Result<DeviceAuthorization, Invalid
         Some(value) => members.insert(name.into(), value),
         None => members.remove(name),
     };
-    parse(answer.to_string().as_bytes(), false)
+    parse(answer.to_string().as_bytes(), false, ASSUMED)
 }
 
 #[test]
 fn a_plain_answer_is_read() {
-    let device = parse(answer().to_string().as_bytes(), false).unwrap();
+    let device = parse(answer().to_string().as_bytes(), false, ASSUMED).unwrap();
     assert_eq!(device.device_code.expose_secret(), "dc");
     assert_eq!(device.user_code, "WDJB-MJHT");
     assert_eq!(device.verification_uri, "https://example.com/device");
@@ -33,7 +35,7 @@ fn a_plain_answer_is_read() {
 #[test]
 fn a_form_is_read_like_json() {
     let form = "device_code=3584d83530557fdd1f46af8289938c8ef79f9dc5&expires_in=900&interval=5&user_code=WDJB-MJHT&verification_uri=https%3A%2F%2Fexample.com%2Fdevice";
-    let device = parse(form.as_bytes(), false).unwrap();
+    let device = parse(form.as_bytes(), false, ASSUMED).unwrap();
     assert_eq!(device.verification_uri, "https://example.com/device");
     assert_eq!(device.expires_in, Duration::from_secs(900));
 }
@@ -42,9 +44,9 @@ fn a_form_is_read_like_json() {
 fn both_spellings_of_the_uri_are_known_and_the_standard_one_wins() {
     let mut old = answer();
     old["verification_url"] = "https://example.com/old".into();
-    assert_eq!(parse(old.to_string().as_bytes(), false).unwrap().verification_uri, "https://example.com/device");
+    assert_eq!(parse(old.to_string().as_bytes(), false, ASSUMED).unwrap().verification_uri, "https://example.com/device");
     old.as_object_mut().unwrap().remove("verification_uri");
-    assert_eq!(parse(old.to_string().as_bytes(), false).unwrap().verification_uri, "https://example.com/old");
+    assert_eq!(parse(old.to_string().as_bytes(), false, ASSUMED).unwrap().verification_uri, "https://example.com/old");
 }
 
 #[test]
@@ -79,7 +81,7 @@ fn an_answer_without_a_code_or_a_uri_is_invalid() {
         }
     }
     for bytes in ["", "{}", "[]", "<html>", "a=b"] {
-        assert!(parse(bytes.as_bytes(), false).is_err(), "{bytes}");
+        assert!(parse(bytes.as_bytes(), false, ASSUMED).is_err(), "{bytes}");
     }
     assert!(with("device_code", Some("a".repeat(MAX_DEVICE_CODE + 1).into())).is_err());
 }
@@ -134,7 +136,7 @@ fn an_unsafe_uri_makes_the_answer_invalid() {
     }
     let mut plain = answer();
     plain["verification_uri"] = "http://idp.internal/device".into();
-    assert!(parse(plain.to_string().as_bytes(), true).is_ok());
+    assert!(parse(plain.to_string().as_bytes(), true, ASSUMED).is_ok());
 }
 
 #[test]
@@ -146,7 +148,7 @@ fn nothing_secret_is_in_the_debug_text() {
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = parse(&bytes, true);
+        let _ = parse(&bytes, true, ASSUMED);
     }
 
     #[test]
@@ -155,11 +157,11 @@ proptest! {
         answer["user_code"] = code.as_str().into();
         answer["verification_uri"] = uri.into();
         answer["expires_in"] = json!(seconds);
-        if let Ok(device) = parse(answer.to_string().as_bytes(), false) {
+        if let Ok(device) = parse(answer.to_string().as_bytes(), false, ASSUMED) {
             prop_assert_eq!(&device.user_code, &code);
             prop_assert!(!code.chars().any(char::is_control));
             prop_assert!(device.verification_uri.bytes().all(|byte| byte.is_ascii_graphic()));
-            prop_assert!((MIN_LIFETIME..=MAX_LIFETIME).contains(&device.expires_in) || device.expires_in == ASSUMED_LIFETIME);
+            prop_assert!((MIN_LIFETIME..=MAX_LIFETIME).contains(&device.expires_in) || device.expires_in == ASSUMED);
         }
     }
 }

@@ -28,7 +28,7 @@ fn dead_end() -> Url {
 #[tokio::test]
 async fn an_answer_arrives_with_all_that_counts() {
     let server = Server::start(|_, stream| reply(stream, 503, "Retry-After: 7\r\n", "body"));
-    let answer = patient().post(server.at("token?tenant=1"), &[("a", "b c&d"), ("a", "e")], None).await.unwrap();
+    let answer = patient().post(server.at("token?tenant=1"), Encoding::Form, &[("a", "b c&d"), ("a", "e")], None).await.unwrap();
     assert_eq!((answer.status, answer.retry_after, answer.body.as_slice()), (503, Some(Duration::from_secs(7)), b"body".as_slice()));
     let request = server.requests().remove(0);
     assert_eq!(request.line, "POST /token?tenant=1");
@@ -67,7 +67,7 @@ async fn a_redirect_is_an_answer_and_nobody_else_hears_of_it() {
         reply(stream, status, &location, "");
     });
     for status in [301, 302, 303, 307, 308] {
-        let answer = patient().post(server.at(&status.to_string()), &[("client_secret", "s")], None).await.unwrap();
+        let answer = patient().post(server.at(&status.to_string()), Encoding::Form, &[("client_secret", "s")], None).await.unwrap();
         assert_eq!(answer.status, status);
     }
     assert_eq!(other.requests().len(), 0);
@@ -83,7 +83,7 @@ async fn silence_ends_at_the_total_deadline() {
     });
     let exchange = exchange(Patience { connect: LONG, total: SHORT });
     for path in ["/", "/headers"] {
-        assert_eq!(exchange.post(server.at(path), &[], None).await.err(), Some(NoAnswer::TimedOut));
+        assert_eq!(exchange.post(server.at(path), Encoding::Form, &[], None).await.err(), Some(NoAnswer::TimedOut));
     }
 }
 
@@ -95,7 +95,7 @@ async fn a_connection_that_breaks_is_no_answer_and_the_request_is_not_repeated()
         }
     });
     for path in ["/", "/half"] {
-        assert_eq!(patient().post(server.at(path), &[], None).await.err(), Some(NoAnswer::Broken));
+        assert_eq!(patient().post(server.at(path), Encoding::Form, &[], None).await.err(), Some(NoAnswer::Broken));
     }
     assert_eq!(server.requests().len(), 2);
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::kernel::time::Timestamp;
+use crate::provider::dialect::Dialect;
 use crate::provider::exchange::{self, Patience};
 use crate::provider::gate::Limits;
 use crate::provider::script::{Server, keep_silent, reply};
@@ -14,8 +15,9 @@ pub fn settings() -> Settings {
     Settings {
         name: "acme".into(),
         display_name: "Acme".into(),
+        preset: None,
+        dialect: Dialect::RFC8628,
         issuer: None,
-        issuer_template: None,
         endpoints: Named::default(),
         client_id: "tv-app".into(),
         client_secret: None,
@@ -64,6 +66,10 @@ fn named(server: &Server) -> Settings {
         jwks: None,
     };
     Settings { endpoints, ..settings() }
+}
+
+fn sign_in(device_code: &DeviceCode) -> SignIn<'_> {
+    SignIn { device_code, user_code: "WDJB-MJHT", scope: "" }
 }
 
 const CODE: &str =
@@ -152,7 +158,7 @@ async fn a_token_request_goes_to_the_endpoint_that_the_code_belongs_to() {
         code_verifier: Some("verifier".into()),
         token_endpoint: server.at("old/token?tenant=2").as_str().into(),
     };
-    assert!(matches!(Provider::ask(&provider, &device_code).await, Verdict::Pending));
+    assert!(matches!(Provider::ask(&provider, sign_in(&device_code)).await, Verdict::Pending));
     let request = server.requests().remove(0);
     assert_eq!(request.line, "POST /old/token?tenant=2");
     let expected = [
@@ -170,7 +176,7 @@ async fn tokens_arrive_with_an_absolute_lifetime() {
     let server = Server::start(|_, stream| reply(stream, 200, "", r#"{"access_token":"at","expires_in":60}"#));
     let (provider, _) = provider(named(&server));
     let device_code = DeviceCode { code: "dc".into(), code_verifier: None, token_endpoint: server.at("token").as_str().into() };
-    match Provider::ask(&provider, &device_code).await {
+    match Provider::ask(&provider, sign_in(&device_code)).await {
         Verdict::Authorized(grant) => assert_eq!(grant.expires_at, Some(NOW + Duration::from_secs(60))),
         other => panic!("{other:?}"),
     }

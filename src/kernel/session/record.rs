@@ -1,0 +1,281 @@
+//! A session as the store keeps it: plain facts, and apart from them the few secrets that the store must seal.
+//!
+//! Attempts and plain "still pending" are not kept. So a session that comes back counts as having been asked about just when it
+//! was loaded, with an answer that nobody saw.
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::{Creation, Digest, Doubt, Held, Opening, Pending, Renewal, Revocation, Session, SessionId, State, Status, Verifying};
+use crate::kernel::pace::{Jitter, Pace};
+use crate::kernel::time::Timestamp;
+use crate::kernel::verdict::{DeviceCode, Failure, Grant, Prompt};
+
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub id: SessionId,
+    pub version: u64,
+    pub revision: u64,
+    pub provider: Arc<str>,
+    pub caller: Option<Arc<str>>,
+    pub opened_at: Timestamp,
+    pub facts: Facts,
+    pub secrets: Secrets,
+}
+
+/// Nothing in here is secret.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    scope: Arc<str>,
+    label: Option<Box<str>>,
+    secret: Digest,
+    prompt: Option<Prompt>,
+    creation: Option<CreationFacts>,
+    revoke_until: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "is_none")]
+    renewals: u8,
+    state: StateFacts,
+}
+
+/// What can be used to get tokens, or is one.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    pub device_code: Option<Arc<DeviceCode>>,
+    /// Tokens that wait for their owner, or that may be read again.
+    pub grant: Option<Arc<Grant>>,
+    /// The session secret, for a repeated `POST /sessions`.
+    pub creation: Option<SecretString>,
+    /// Tokens that are to be revoked.
+    pub revocation: Option<Arc<Grant>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreationFacts {
+    key: Digest,
+    fingerprint: Digest,
+    until: Timestamp,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeldFacts {
+    key: Digest,
+    until: Timestamp,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum StateFacts {
+    Starting,
+    Pending { began_at: Timestamp, pace: Pace },
+    Verifying { until: Timestamp },
+    Authorized { claim_by: Timestamp },
+    Claimed { at: Timestamp, held: Option<HeldFacts> },
+    Denied { at: Timestamp },
+    Expired { at: Timestamp },
+    Cancelled { at: Timestamp },
+    Failed { at: Timestamp, failure: Failure },
+}
+
+fn is_none(renewals: &u8) -> bool {
+    *renewals == 0
+}
+
+/// The parts of a record contradict each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Contradiction;
+
+/// More than a reader can have seen change since the last save.
+const UNSAVED_REVISIONS: u64 = 1_000;
+/// No secret has this digest.
+const NOBODY: Digest = [0; 32];
+
+impl Session {
+    pub fn record(&self) -> Record {
+        let opening = &self.opening;
+        let creation = self.creation.as_deref();
+        let revocation = self.revocation.as_deref();
+        let (state, device_code, grant) = self.state.facts();
+        Record {
+            id: opening.id,
+            version: self.version,
+            revision: self.revision,
+            provider: Arc::clone(&opening.provider),
+            caller: opening.caller.clone(),
+            opened_at: self.opened_at,
+            facts: Facts {
+                scope: Arc::clone(&opening.scope),
+                label: opening.label.clone(),
+                secret: opening.secret,
+                prompt: self.prompt.as_deref().cloned(),
+                creation: creation.map(|Creation { key, fingerprint, until, .. }| CreationFacts {
+                    key: *key,
+                    fingerprint: *fingerprint,
+                    until: *until,
+                }),
+                revoke_until: revocation.map(|revocation| revocation.until),
+                renewals: self.renewals(),
+                state,
+            },
+            secrets: Secrets {
+                device_code,
+                grant,
+                creation: creation.map(|creation| creation.secret.clone()),
+                revocation: revocation.map(|revocation| Arc::clone(&revocation.grant)),
+            },
+        }
+    }
+
+    /// The session of a record that was loaded at `now`. `None`: nobody ever heard of it, as its creation was never answered;
+    /// it is to be removed.
+    ///
+    /// A pending session is asked about again after one interval with its margin at the earliest, spread over one more; one
+    /// whose code has expired meanwhile is due to lapse at once.
+    ///
+    /// # Errors
+    /// [`Contradiction`]; see [`Session::unreadable`].
+    pub fn restored(record: Record, now: Timestamp, jitter: Jitter) -> Result<Option<Self>, Contradiction> {
+        let Record { id, version, revision, provider, caller, opened_at, facts, secrets } = record;
+        let Secrets { device_code, grant, creation, revocation } = secrets;
+        let was_answered = facts.prompt.is_some() || facts.secret == NOBODY;
+        if !was_answered && revocation.is_none() {
+            return Ok(None);
+        }
+        let state = facts.state.restored(device_code, grant, facts.prompt.as_ref(), now, jitter)?;
+        let creation = match (facts.creation, creation) {
+            (Some(CreationFacts { key, fingerprint, until }), Some(secret)) => Some(Creation { key, fingerprint, secret, until }),
+            (None, None) => None,
+            _ => return Err(Contradiction),
+        };
+        let revocation = match (facts.revoke_until, revocation) {
+            (Some(until), Some(grant)) => Some(Revocation { grant, next_at: now, until, then: None }),
+            (None, None) => None,
+            _ => return Err(Contradiction),
+        };
+        let opening = Opening { id, provider, caller, scope: facts.scope, label: facts.label, secret: facts.secret };
+        Ok(Some(Self {
+            opening: Arc::new(opening),
+            opened_at,
+            version,
+            revision: revision.saturating_add(UNSAVED_REVISIONS),
+            prompt: facts.prompt.map(Arc::new),
+            creation: creation.map(Arc::new),
+            attempts: 0,
+            open_attempt: None,
+            revocation: revocation.map(Arc::new),
+            renewal: Renewal::restored(facts.renewals),
+            state,
+        }))
+    }
+
+    /// What takes the place of a stored session that cannot be read: `failed`, and nobody's. It is the next version after
+    /// `version`, and still to be saved.
+    pub fn unreadable(id: SessionId, version: u64, revision: u64, provider: Arc<str>, caller: Option<Arc<str>>, now: Timestamp) -> Self {
+        let opening = Opening { id, provider, caller, scope: Arc::from(""), label: None, secret: NOBODY };
+        let lost = Self { version, revision: revision.saturating_add(UNSAVED_REVISIONS), ..Self::open(opening, None, now) };
+        lost.become_visibly(State::Failed { at: now, failure: Failure::InternalError })
+    }
+}
+
+impl Record {
+    pub fn status(&self) -> Status {
+        match self.facts.state {
+            StateFacts::Starting => Status::Starting,
+            StateFacts::Pending { .. } | StateFacts::Verifying { .. } => Status::Pending,
+            StateFacts::Authorized { .. } => Status::Authorized,
+            StateFacts::Claimed { .. } => Status::Claimed,
+            StateFacts::Denied { .. } => Status::Denied,
+            StateFacts::Expired { .. } => Status::Expired,
+            StateFacts::Cancelled { .. } => Status::Cancelled,
+            StateFacts::Failed { .. } => Status::Failed,
+        }
+    }
+}
+
+impl State {
+    fn facts(&self) -> (StateFacts, Option<Arc<DeviceCode>>, Option<Arc<Grant>>) {
+        let plain = |facts| (facts, None, None);
+        match self {
+            Self::Starting => plain(StateFacts::Starting),
+            Self::Pending(Pending { device_code, began_at, pace, .. }) => {
+                (StateFacts::Pending { began_at: *began_at, pace: *pace }, Some(Arc::clone(device_code)), None)
+            }
+            Self::Verifying(Verifying { grant, until, .. }) => (StateFacts::Verifying { until: *until }, None, Some(Arc::clone(grant))),
+            Self::Authorized { grant, claim_by } => (StateFacts::Authorized { claim_by: *claim_by }, None, Some(Arc::clone(grant))),
+            Self::Claimed { at, held: Some(Held { key, grant, until }) } => {
+                let held = Some(HeldFacts { key: *key, until: *until });
+                (StateFacts::Claimed { at: *at, held }, None, Some(Arc::clone(grant)))
+            }
+            Self::Claimed { at, held: None } => plain(StateFacts::Claimed { at: *at, held: None }),
+            Self::Denied { at } => plain(StateFacts::Denied { at: *at }),
+            Self::Expired { at } => plain(StateFacts::Expired { at: *at }),
+            Self::Cancelled { at } => plain(StateFacts::Cancelled { at: *at }),
+            Self::Failed { at, failure } => plain(StateFacts::Failed { at: *at, failure: *failure }),
+        }
+    }
+}
+
+impl StateFacts {
+    fn restored(
+        self,
+        device_code: Option<Arc<DeviceCode>>,
+        grant: Option<Arc<Grant>>,
+        prompt: Option<&Prompt>,
+        now: Timestamp,
+        jitter: Jitter,
+    ) -> Result<State, Contradiction> {
+        Ok(match (self, device_code, grant) {
+            (Self::Pending { began_at, pace }, Some(device_code), None) => {
+                let expires_at = prompt.ok_or(Contradiction)?.expires_at;
+                State::Pending(Pending::restored(device_code, began_at, expires_at, pace, now, jitter))
+            }
+            (Self::Verifying { until }, None, Some(grant)) => State::Verifying(Verifying { grant, next_at: now, until }),
+            (Self::Authorized { claim_by }, None, Some(grant)) => State::Authorized { grant, claim_by },
+            (Self::Claimed { at, held: Some(HeldFacts { key, until }) }, None, Some(grant)) => {
+                State::Claimed { at, held: Some(Held { key, grant, until }) }
+            }
+            (Self::Claimed { at, held: None }, None, None) => State::Claimed { at, held: None },
+            (Self::Denied { at }, None, None) => State::Denied { at },
+            (Self::Expired { at }, None, None) => State::Expired { at },
+            (Self::Cancelled { at }, None, None) => State::Cancelled { at },
+            (Self::Failed { at, failure }, None, None) => State::Failed { at, failure },
+            _ => return Err(Contradiction),
+        })
+    }
+}
+
+impl Pending {
+    fn restored(
+        device_code: Arc<DeviceCode>,
+        began_at: Timestamp,
+        expires_at: Timestamp,
+        pace: Pace,
+        now: Timestamp,
+        jitter: Jitter,
+    ) -> Self {
+        let mut pending = Self {
+            device_code,
+            began_at,
+            expires_at,
+            pace,
+            next_poll_at: NEVER,
+            not_before: NEVER,
+            checked_at: Timestamp::default(),
+            doubt: Doubt::Restart,
+            failures: 0,
+            gibberish: 0,
+        };
+        if now < expires_at {
+            pending.not_before = pace.after_restart(now, Jitter::default());
+            pending.next_poll_at = pending.no_later_than_last(pace.after_restart(now, jitter), now);
+        }
+        pending
+    }
+}
+
+/// Beyond any last poll, so that only time is left to decide.
+const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);

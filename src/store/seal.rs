@@ -1,0 +1,224 @@
+//! Sealing: what the database keeps of secrets is of no use without the key file, and nowhere but where it was put.
+//!
+//! XChaCha20-Poly1305 with a random nonce for each cell. A cell opens only for the caller, the session and the column that it
+//! was sealed for, and with the key that it names.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use chacha20poly1305::aead::{Aead, Generate, Payload};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::OpenError;
+
+/// The sealing keys, oldest first. The newest seals, all of them open.
+#[derive(Debug)]
+pub struct Keyring(Vec<Key>);
+
+pub struct Key {
+    id: Box<str>,
+    cipher: XChaCha20Poly1305,
+}
+
+/// What a sealed cell belongs to; it opens for nothing else.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    pub caller: Option<&'a str>,
+    pub session: &'a [u8; 16],
+    pub column: &'a str,
+    /// What else must not change as long as the cell is valid.
+    pub bound: &'a [u8],
+}
+
+/// The cell was changed, belongs elsewhere, or the key is another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Broken;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyFile {
+    #[serde(default)]
+    key: Vec<KeyEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyEntry {
+    id: Box<str>,
+    key: SecretString,
+}
+
+const NONCE: usize = 24;
+const HEADER: &str = "\
+# The sealing keys of Anteroom. This file and the database together are the tokens: keep them apart, and both private.
+# The last key seals, all of them open what they sealed. `anteroom keys rotate` adds one.
+";
+
+impl Keyring {
+    /// # Errors
+    /// The file cannot be read, others than its owner may read it, or it is no key file.
+    pub fn read(path: &Path) -> Result<Self, OpenError> {
+        Self::parse(path, &read_private(path)?)
+    }
+
+    /// The keyring for a database whose rows are sealed with the keys `used`. The file is made where nothing is sealed yet.
+    ///
+    /// # Errors
+    /// As for [`Keyring::read`], or a key in use is not there.
+    pub fn open(path: &Path, used: &[String]) -> Result<Self, OpenError> {
+        if !path.exists() && used.is_empty() {
+            return Self::create(path);
+        }
+        if !path.exists() {
+            return Err(refusal(path, "is missing, and the store holds sessions that only it can open; put it back"));
+        }
+        let keyring = Self::read(path)?;
+        match used.iter().find(|id| keyring.get(id).is_none()) {
+            Some(id) => {
+                Err(refusal(path, &format!("lacks key {id}, with which sessions in the store are sealed; put back the right file")))
+            }
+            None => Ok(keyring),
+        }
+    }
+
+    /// Makes the file with one new key, readable by its owner alone.
+    ///
+    /// # Errors
+    /// The file exists or cannot be written.
+    pub fn create(path: &Path) -> Result<Self, OpenError> {
+        if path.exists() {
+            return Err(refusal(path, "exists already; it is not overwritten"));
+        }
+        let text = Zeroizing::new(format!("{HEADER}{}", new_entry(path)?.as_str()));
+        write_private(path, &text)?;
+        Self::parse(path, &text)
+    }
+
+    /// Adds a newest key to the file and tells its id. Processes that run go on with the keys they have.
+    ///
+    /// # Errors
+    /// As for [`Keyring::read`] and [`Keyring::create`].
+    pub fn rotate(path: &Path) -> Result<String, OpenError> {
+        let before = read_private(path)?;
+        Self::parse(path, &before)?;
+        let text = Zeroizing::new(format!("{}\n{}", before.trim_end(), new_entry(path)?.as_str()));
+        let rotated = Self::parse(path, &text)?;
+        write_private(path, &text)?;
+        Ok(rotated.newest().id.to_string())
+    }
+
+    pub fn get(&self, id: &str) -> Option<&Key> {
+        self.0.iter().find(|key| &*key.id == id)
+    }
+
+    #[expect(clippy::expect_used, reason = "`parse` lets no empty keyring through")]
+    pub fn newest(&self) -> &Key {
+        self.0.last().expect("at least one key")
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, OpenError> {
+        let not_one = || refusal(path, "is no key file; put back the right one, or a copy of it");
+        let file: KeyFile = toml::from_str(text).map_err(|_| not_one())?;
+        let mut keys = Vec::with_capacity(file.key.len());
+        for KeyEntry { id, key } in file.key {
+            let bytes = Zeroizing::new(BASE64_STANDARD.decode(key.expose_secret()).map_err(|_| not_one())?);
+            let cipher = XChaCha20Poly1305::new_from_slice(&bytes).map_err(|_| not_one())?;
+            keys.push(Key { id, cipher });
+        }
+        if keys.is_empty() { Err(not_one()) } else { Ok(Self(keys)) }
+    }
+}
+
+impl Key {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn seal(&self, plain: &[u8], place: Place<'_>) -> Result<Vec<u8>, Broken> {
+        let nonce = XNonce::try_generate().map_err(|_| Broken)?;
+        let aad = self.associated(place);
+        let sealed = self.cipher.encrypt(&nonce, Payload { msg: plain, aad: &aad }).map_err(|_| Broken)?;
+        Ok([nonce.as_slice(), &sealed].concat())
+    }
+
+    /// # Errors
+    /// [`Broken`].
+    pub fn open(&self, cell: &[u8], place: Place<'_>) -> Result<Zeroizing<Vec<u8>>, Broken> {
+        let (nonce, sealed) = cell.split_at_checked(NONCE).ok_or(Broken)?;
+        let nonce = XNonce::try_from(nonce).map_err(|_| Broken)?;
+        let aad = self.associated(place);
+        self.cipher.decrypt(&nonce, Payload { msg: sealed, aad: &aad }).map(Zeroizing::new).map_err(|_| Broken)
+    }
+
+    /// Each part with its length, so that no two places look alike.
+    fn associated(&self, place: Place<'_>) -> Vec<u8> {
+        let Place { caller, session, column, bound } = place;
+        let caller_known: &[u8] = if caller.is_some() { b"caller" } else { b"" };
+        let mut aad = b"anteroom 1".to_vec();
+        for part in [self.id.as_bytes(), caller_known, caller.unwrap_or_default().as_bytes(), session, column.as_bytes(), bound] {
+            aad.extend((part.len() as u64).to_be_bytes());
+            aad.extend(part);
+        }
+        aad
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Key").field(&self.id).finish()
+    }
+}
+
+fn new_entry(path: &Path) -> Result<Zeroizing<String>, OpenError> {
+    let (mut id, mut key) = ([0; 4], Zeroizing::new([0; 32]));
+    let filled = getrandom::fill(&mut id).and_then(|()| getrandom::fill(&mut *key));
+    filled.map_err(|_| refusal(path, "cannot be made: the system gives no randomness"))?;
+    let encoded = Zeroizing::new(BASE64_STANDARD.encode(key.as_slice()));
+    Ok(Zeroizing::new(format!("\n[[key]]\nid = \"{:08x}\"\nkey = \"{}\"\n", u32::from_be_bytes(id), encoded.as_str())))
+}
+
+fn read_private(path: &Path) -> Result<Zeroizing<String>, OpenError> {
+    let mode = fs::metadata(path).map_err(|error| cannot(path, "be read", &error))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(refusal(path, "may be read by others than its owner; run `chmod 600` on it"));
+    }
+    fs::read_to_string(path).map(Zeroizing::new).map_err(|error| cannot(path, "be read", &error))
+}
+
+/// All or nothing, also in a power failure.
+fn write_private(path: &Path, text: &str) -> Result<(), OpenError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| cannot(path, "be written", &error))
+}
+
+fn cannot(path: &Path, what: &str, error: &std::io::Error) -> OpenError {
+    refusal(path, &format!("cannot {what}: {error}"))
+}
+
+fn refusal(path: &Path, what: &str) -> OpenError {
+    OpenError::new(format!("key file {}: {what}", path.display()))
+}

@@ -1,0 +1,302 @@
+//! SQLite, embedded: one file, one process, every acknowledged change synced to the disk.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::query::QueryScalar;
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnectOptions, SqliteRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, Row as _, SqliteConnection};
+use uuid::Uuid;
+
+use super::row::{Columns, Row, columns};
+use super::schema::{self, Scripts};
+use super::seal::Keyring;
+use super::sealed::SealedStore;
+use super::writer::{Backend, Fault, Op};
+use super::{OpenError, Unreadable};
+use crate::clock::Clock;
+
+pub struct SqliteFile {
+    connection: SqliteConnection,
+    /// Rows written since the last checkpoint.
+    unmerged: usize,
+    /// Held as long as the file is ours.
+    _lock: File,
+}
+
+const MIGRATIONS: &Scripts = &[(1, "sessions", include_str!("../../migrations/sqlite/0001_sessions.sql"))];
+/// Set by the first migration.
+const APPLICATION_ID: i32 = 0x616e_7472;
+const BUSY: Duration = Duration::from_secs(2);
+/// So many rows may stand in the WAL before they are merged; it is merged and emptied by time as well.
+const CHECKPOINT_ROWS: usize = 2_000;
+const PAGE: i64 = 500;
+
+/// Opens the file, or makes it and the key file.
+///
+/// # Errors
+/// Another process uses it, it is damaged, not ours or from a newer version, or its key is missing. It is left as it is.
+pub async fn open(path: &Path, key_file: &Path, clock: Arc<dyn Clock>) -> Result<SealedStore, OpenError> {
+    let lock = lock(path)?;
+    let used_keys = inspect(path).await?;
+    let keyring = Keyring::open(key_file, &used_keys)?;
+    let connection = connect(path).await.map_err(|error| cannot_open(path, &error))?;
+    Ok(SealedStore::start(SqliteFile { connection, unmerged: 0, _lock: lock }, keyring, clock))
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let name = beside(path, ".lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&name);
+    let file = file.map_err(|error| OpenError::new(format!("store.url: {}: cannot be opened: {error}", name.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::new(format!(
+            "store.url: {} is in use by another process; stop that one, or give this one a file of its own",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(OpenError::new(format!("store.url: {}: cannot be locked: {error}", name.display()))),
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Looks at the file without changing it. Returns the keys that its rows are sealed with.
+async fn inspect(path: &Path) -> Result<Vec<String>, OpenError> {
+    if !std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+        return Ok(Vec::new());
+    }
+    let damaged = |_| refusal(path, "is damaged or no SQLite database; restore it from a backup, or move it away to start with none");
+    // Where there is no WAL, not even the files are made that reading one takes.
+    let options = options(path).read_only(true).immutable(!beside(path, "-wal").exists());
+    let mut file = options.connect().await.map_err(|error| cannot_open(path, &error))?;
+    let checked: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut file).await.map_err(damaged)?;
+    if checked != "ok" {
+        return Err(damaged(sqlx::Error::RowNotFound));
+    }
+    let tables: HashSet<String> = sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        .fetch_all(&mut file)
+        .await
+        .map_err(damaged)?
+        .into_iter()
+        .collect();
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let application_id: i32 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut file).await.map_err(damaged)?;
+    if application_id != APPLICATION_ID || !tables.contains("_sqlx_migrations") {
+        return Err(refusal(path, "is a database of another program; give Anteroom a file of its own"));
+    }
+    let applied = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut file).await.map_err(damaged)?;
+    schema::refuse_newer(MIGRATIONS, applied, &path.display().to_string())?;
+    let used = sqlx::query_scalar("SELECT DISTINCT key_id FROM sessions").fetch_all(&mut file).await.map_err(damaged)?;
+    file.close().await.map_err(damaged)?;
+    Ok(used)
+}
+
+async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    // Made here for its mode; the files that SQLite puts beside it take that over.
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    let mut connection = options(path).connect().await?;
+    for (pragma, wanted) in PRAGMAS {
+        let (name, _) = pragma.split_once(" =").unwrap_or((pragma, ""));
+        sqlx::raw_sql(*pragma).execute(&mut connection).await?;
+        let row = sqlx::query(AssertSqlSafe(name)).fetch_one(&mut connection).await?;
+        let actual = row.try_get::<i64, _>(0).map(|number| number.to_string()).or_else(|_| row.try_get(0))?;
+        if actual != *wanted {
+            return Err(sqlx::Error::Configuration(format!("{pragma} was not obeyed").into()));
+        }
+    }
+    schema::migrator(MIGRATIONS).run(&mut connection).await?;
+    Ok(connection)
+}
+
+/// Each with what it must read as afterwards. Merging is left to us, as SQLite hides the errors of its automatic merges.
+const PRAGMAS: &[(&str, &str)] = &[
+    ("PRAGMA journal_mode = wal", "wal"),
+    ("PRAGMA synchronous = full", "2"),
+    ("PRAGMA secure_delete = on", "1"),
+    ("PRAGMA wal_autocheckpoint = 0", "0"),
+    ("PRAGMA temp_store = memory", "2"),
+    ("PRAGMA trusted_schema = off", "0"),
+];
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).disable_statement_logging()
+}
+
+// === reading and writing ===
+
+impl Backend for SqliteFile {
+    async fn commit(&mut self, batch: &[Op]) -> Result<Vec<bool>, Fault> {
+        let written = match self.transaction(batch).await {
+            Ok(written) => written,
+            Err(error) => {
+                // Where the failure has ended the transaction already, there is none to roll back.
+                let _ = sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await;
+                return Err(fault(&error));
+            }
+        };
+        self.unmerged += batch.len();
+        if self.unmerged >= CHECKPOINT_ROWS {
+            self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)").await?;
+        }
+        Ok(batch.iter().map(|op| matches!(op, Op::Remove(_)) || written.contains(&op.id())).collect())
+    }
+
+    async fn version(&mut self, id: Uuid) -> Result<Option<i64>, Fault> {
+        let version = sqlx::query_scalar("SELECT version FROM sessions WHERE id = ?").bind(id).fetch_optional(&mut self.connection);
+        version.await.map_err(|error| fault(&error))
+    }
+
+    async fn page(&mut self, after: Uuid) -> Result<Vec<Result<Row, Unreadable>>, Fault> {
+        let rows = sqlx::query(concat!("SELECT ", columns!(), " FROM sessions WHERE id > ? ORDER BY id LIMIT ?")).bind(after).bind(PAGE);
+        let rows = rows.fetch_all(&mut self.connection).await.map_err(|error| fault(&error))?;
+        Ok(rows.iter().filter_map(read).collect())
+    }
+
+    async fn probe(&mut self) -> Result<(), Fault> {
+        let written = sqlx::raw_sql("PRAGMA user_version = 0").execute(&mut self.connection).await;
+        written.map_err(|error| fault(&error))?;
+        self.unmerged += 1;
+        Ok(())
+    }
+
+    async fn tidy(&mut self) -> Result<(), Fault> {
+        if self.unmerged == 0 {
+            return Ok(());
+        }
+        self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)").await
+    }
+
+    async fn close(mut self) {
+        // Without it the next start reads the WAL instead.
+        let _ = self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)").await;
+        let _ = self.connection.close().await;
+    }
+}
+
+impl SqliteFile {
+    /// Returns the ids of the rows that were saved.
+    async fn transaction(&mut self, batch: &[Op]) -> Result<HashSet<Uuid>, sqlx::Error> {
+        let (mut new, mut changed, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+        for op in batch {
+            match op {
+                Op::Save { expected: 0, row } => new.push((0, &**row)),
+                Op::Save { expected, row } => changed.push((*expected, &**row)),
+                Op::Remove(id) => removed.push(*id),
+            }
+        }
+        let connection = &mut self.connection;
+        let mut written = HashSet::with_capacity(batch.len());
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        for (rows, statement) in [(new, insert as fn(&str) -> String), (changed, update)] {
+            for chunk in chunks(&rows) {
+                let tuples = vec![TUPLE; chunk.len()].join(",");
+                let query = sqlx::query_scalar(AssertSqlSafe(statement(&tuples)));
+                let query = chunk.iter().fold(query, |query, (expected, row)| bind(query, *expected, row));
+                written.extend(query.fetch_all(&mut *connection).await?);
+            }
+        }
+        for chunk in chunks(&removed) {
+            let query = sqlx::query(AssertSqlSafe(format!("DELETE FROM sessions WHERE id IN ({})", vec!["?"; chunk.len()].join(","))));
+            chunk.iter().fold(query, |query, id| query.bind(*id)).execute(&mut *connection).await?;
+        }
+        sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
+        Ok(written)
+    }
+
+    async fn checkpoint(&mut self, pragma: &'static str) -> Result<(), Fault> {
+        sqlx::raw_sql(pragma).fetch_one(&mut self.connection).await.map_err(|error| fault(&error))?;
+        self.unmerged = 0;
+        Ok(())
+    }
+}
+
+// === statements ===
+
+type Bound<'q> = QueryScalar<'q, Sqlite, Uuid, SqliteArguments>;
+
+const TUPLE: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+
+fn insert(tuples: &str) -> String {
+    const COLUMNS: &str = columns!();
+    format!(
+        "WITH next (expected, {COLUMNS}) AS (VALUES {tuples}) INSERT INTO sessions ({COLUMNS}) SELECT {COLUMNS} FROM next WHERE true ON CONFLICT DO NOTHING RETURNING id"
+    )
+}
+
+fn update(tuples: &str) -> String {
+    const COLUMNS: &str = columns!();
+    let values = COLUMNS.replace(", ", ", next.");
+    format!(
+        "WITH next (expected, {COLUMNS}) AS (VALUES {tuples}) UPDATE sessions SET ({COLUMNS}) = (next.{values}) FROM next WHERE sessions.id = next.id AND sessions.version = next.expected RETURNING id"
+    )
+}
+
+fn bind<'q>(query: Bound<'q>, expected: i64, row: &'q Row) -> Bound<'q> {
+    let query = query.bind(expected).bind(row.id).bind(row.version).bind(row.revision).bind(&*row.provider).bind(row.caller.as_deref());
+    let query = query.bind(&*row.status).bind(row.opened_at).bind(&*row.facts).bind(&*row.key_id);
+    let query = query.bind(row.device_code.as_deref()).bind(row.tokens.as_deref()).bind(row.secret.as_deref());
+    query.bind(row.revocation.as_deref()).bind(&*row.seal)
+}
+
+/// Few sizes, so that few statements are prepared and kept.
+fn chunks<T>(mut rest: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = [64, 16, 4, 1].into_iter().find(|size| *size <= rest.len())?;
+        let (chunk, behind) = rest.split_at(size);
+        rest = behind;
+        Some(chunk)
+    })
+}
+
+fn read(row: &SqliteRow) -> Option<Result<Row, Unreadable>> {
+    if let Ok(columns) = Columns::from_row(row) {
+        return Some(Ok(columns.into()));
+    }
+    let number = |column| row.try_get::<i64, _>(column).unwrap_or_default().cast_unsigned();
+    Some(Err(Unreadable {
+        id: row.try_get("id").ok()?,
+        version: number("version"),
+        revision: number("revision"),
+        provider: Arc::from(row.try_get::<&str, _>("provider").unwrap_or_default()),
+        caller: row.try_get::<Option<&str>, _>("caller").unwrap_or_default().map(Arc::from),
+    }))
+}
+
+// === errors ===
+
+/// What the file system could not do may be mended; what it did wrong cannot. After a failed sync nobody knows what is on the
+/// disk, and a second sync that succeeds says nothing about it.
+fn fault(error: &sqlx::Error) -> Fault {
+    const IO_ERROR: i32 = 10;
+    const IO_ERROR_WRITE: i32 = IO_ERROR | 3 << 8;
+    const IO_ERROR_SHM_SIZE: i32 = IO_ERROR | 19 << 8;
+    const CORRUPT: i32 = 11;
+    const NOT_A_DATABASE: i32 = 26;
+    const READONLY_DB_MOVED: i32 = 8 | 4 << 8;
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    match code {
+        Some(IO_ERROR_WRITE | IO_ERROR_SHM_SIZE) => Fault::Unavailable(error.to_string()),
+        Some(READONLY_DB_MOVED) => Fault::Broken(error.to_string()),
+        Some(code) if [IO_ERROR, CORRUPT, NOT_A_DATABASE].contains(&(code & 0xff)) => Fault::Broken(error.to_string()),
+        Some(_) => Fault::Unavailable(error.to_string()),
+        None => Fault::Broken(error.to_string()),
+    }
+}
+
+fn cannot_open(path: &Path, error: &sqlx::Error) -> OpenError {
+    OpenError::new(format!("store.url: {} cannot be opened: {error}", path.display()))
+}
+
+fn refusal(path: &Path, what: &str) -> OpenError {
+    OpenError::new(format!("store.url: {} {what}", path.display()))
+}

@@ -1,0 +1,279 @@
+//! Group commit: one task has the one connection. It takes what has gathered while the last commit was under way, commits all of
+//! it at once, and only then answers each. With little to do a change costs one commit; with much to do, a share of one.
+
+use std::collections::{HashSet, VecDeque};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use super::row::Row;
+use super::{StoreError, Unreadable};
+use crate::clock::Clock;
+use crate::kernel::time::Timestamp;
+
+/// One database, through one connection.
+pub trait Backend: Send + 'static {
+    /// Commits the whole batch or nothing of it; no id is in it twice. Answers for each whether the stored version was the
+    /// expected one; where it was not, nothing was written.
+    fn commit(&mut self, batch: &[Op]) -> impl Future<Output = Result<Vec<bool>, Fault>> + Send;
+
+    fn version(&mut self, id: Uuid) -> impl Future<Output = Result<Option<i64>, Fault>> + Send;
+
+    /// Some of the rows with an id above `after`, in order; none when there are no more.
+    fn page(&mut self, after: Uuid) -> impl Future<Output = Result<Vec<Result<Row, Unreadable>>, Fault>> + Send;
+
+    /// Whether something could be written now.
+    fn probe(&mut self) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Removes what is left of erased rows.
+    fn tidy(&mut self) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// Writes the row where the stored version is `expected`; 0: where there is none.
+    Save {
+        expected: i64,
+        row: Box<Row>,
+    },
+    Remove(Uuid),
+}
+
+/// What went wrong; the text is for the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Nothing was changed. It may work again later.
+    Unavailable(String),
+    /// Perhaps all was written, perhaps nothing. It is decided by now.
+    Unknown(String),
+    /// The database cannot be trusted through this process any more.
+    Broken(String),
+}
+
+/// The way to the writer's task.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    orders: mpsc::Sender<Order>,
+    broken: CancellationToken,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+#[derive(Debug)]
+enum Order {
+    Write(Op, Answer<()>),
+    Version(Uuid, Answer<Option<i64>>),
+    Page(Uuid, Answer<Vec<Result<Row, Unreadable>>>),
+    Probe(Answer<()>),
+    Close(Answer<()>),
+}
+
+struct Work<B> {
+    backend: B,
+    clock: Arc<dyn Clock>,
+    orders: mpsc::Receiver<Order>,
+    waiting: VecDeque<Order>,
+    is_failing: bool,
+    /// When it was last seen whether it works.
+    seen_at: Timestamp,
+    is_broken: bool,
+    /// However the task ends, unless it was asked to: the process must not go on.
+    alarm: DropGuard,
+}
+
+/// How many changes go into one commit, and how many may wait before their senders have to.
+const BATCH: usize = 200;
+const QUEUE: usize = 4096;
+/// For how long the last answer says whether the database works.
+const FRESH: Duration = Duration::from_millis(500);
+/// How long erased rows may leave traces.
+const TIDY_EVERY: Duration = Duration::from_secs(10);
+
+impl Writer {
+    pub fn start<B: Backend>(backend: B, clock: Arc<dyn Clock>) -> Self {
+        let (send, orders) = mpsc::channel(QUEUE);
+        let broken = CancellationToken::new();
+        let alarm = broken.clone().drop_guard();
+        let seen_at = clock.now();
+        let work = Work { backend, clock, seen_at, orders, waiting: VecDeque::new(), is_failing: false, is_broken: false, alarm };
+        #[expect(clippy::disallowed_methods, reason = "its end is noticed by everybody who waits for `broken`")]
+        tokio::spawn(work.run());
+        Self { orders: send, broken }
+    }
+
+    pub async fn write(&self, op: Op) -> Result<(), StoreError> {
+        self.ask(|answer| Order::Write(op, answer)).await
+    }
+
+    pub async fn version(&self, id: Uuid) -> Result<Option<i64>, StoreError> {
+        self.ask(|answer| Order::Version(id, answer)).await
+    }
+
+    pub async fn page(&self, after: Uuid) -> Result<Vec<Result<Row, Unreadable>>, StoreError> {
+        self.ask(|answer| Order::Page(after, answer)).await
+    }
+
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.ask(Order::Probe).await
+    }
+
+    /// Completes once everything that was asked for before is done.
+    pub async fn close(&self) {
+        let _ = self.ask(Order::Close).await;
+    }
+
+    /// Completes when the task has ended without being asked to.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
+    }
+
+    async fn ask<T>(&self, order: impl FnOnce(Answer<T>) -> Order) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(order(answer)).await.map_err(|_| StoreError::Unavailable)?;
+        answered.await.unwrap_or(Err(StoreError::Unknown))
+    }
+}
+
+impl<B: Backend> Work<B> {
+    async fn run(mut self) {
+        let mut tidy_at = self.clock.now() + TIDY_EVERY;
+        loop {
+            if tidy_at <= self.clock.now() {
+                let tidied = self.backend.tidy().await;
+                let _ = self.heed(tidied);
+                tidy_at = self.clock.now() + TIDY_EVERY;
+            } else if !self.gather(tidy_at).await {
+                return self.end(None).await;
+            }
+            match self.waiting.pop_front() {
+                None => {}
+                Some(Order::Close(answer)) => return self.end(Some(answer)).await,
+                Some(order) => self.carry_out(order).await,
+            }
+            if self.is_broken {
+                return;
+            }
+        }
+    }
+
+    /// Waits for something to do, at the latest until `until`. False: nobody is left who could ask.
+    async fn gather(&mut self, until: Timestamp) -> bool {
+        if self.waiting.is_empty() {
+            let mut received = Vec::with_capacity(BATCH);
+            tokio::select! {
+                number = self.orders.recv_many(&mut received, BATCH) => if number == 0 { return false },
+                () = self.clock.sleep_until(until) => {}
+            }
+            self.waiting.extend(received);
+        }
+        while self.waiting.len() < BATCH
+            && let Ok(order) = self.orders.try_recv()
+        {
+            self.waiting.push_back(order);
+        }
+        true
+    }
+
+    async fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Write(op, answer) => self.commit(op, answer).await,
+            Order::Version(id, answer) => {
+                let version = self.backend.version(id).await;
+                let _ = answer.send(self.heed(version));
+            }
+            Order::Page(after, answer) => {
+                let page = self.backend.page(after).await;
+                let _ = answer.send(self.heed(page));
+            }
+            Order::Probe(answer) => {
+                let well = match self.clock.now().since(self.seen_at) < FRESH {
+                    true if self.is_failing => Err(StoreError::Unavailable),
+                    true => Ok(()),
+                    false => {
+                        let probed = self.backend.probe().await;
+                        self.heed(probed)
+                    }
+                };
+                let _ = answer.send(well);
+            }
+            Order::Close(_) => {}
+        }
+    }
+
+    /// Commits `first` together with the changes right behind it, up to the second one of a session.
+    async fn commit(&mut self, first: Op, answer: Answer<()>) {
+        let mut ids = HashSet::from([first.id()]);
+        let (mut batch, mut answers) = (vec![first], vec![answer]);
+        while let Some(Order::Write(op, _)) = self.waiting.front()
+            && ids.insert(op.id())
+            && batch.len() < BATCH
+            && let Some(Order::Write(op, answer)) = self.waiting.pop_front()
+        {
+            batch.push(op);
+            answers.push(answer);
+        }
+        let committed = self.backend.commit(&batch).await;
+        match self.heed(committed) {
+            Ok(written) => {
+                for (written, answer) in written.into_iter().zip(answers) {
+                    let _ = answer.send(if written { Ok(()) } else { Err(StoreError::Conflict) });
+                }
+            }
+            Err(error) => {
+                for answer in answers {
+                    let _ = answer.send(Err(error));
+                }
+            }
+        }
+    }
+
+    fn heed<T>(&mut self, result: Result<T, Fault>) -> Result<T, StoreError> {
+        self.seen_at = self.clock.now();
+        let (error, reason) = match result {
+            Ok(done) => {
+                if self.is_failing {
+                    info!("the store works again");
+                }
+                self.is_failing = false;
+                return Ok(done);
+            }
+            Err(Fault::Unavailable(reason)) => (StoreError::Unavailable, reason),
+            Err(Fault::Unknown(reason)) => (StoreError::Unknown, reason),
+            Err(Fault::Broken(reason)) => {
+                error!(reason, "the store cannot be trusted any more; the service ends and reads it back when it is started again");
+                self.is_broken = true;
+                return Err(StoreError::Unknown);
+            }
+        };
+        if !self.is_failing {
+            warn!(reason, "the store does not work; no sign-in can begin or end until it does");
+        }
+        self.is_failing = true;
+        Err(error)
+    }
+
+    async fn end(self, answer: Option<Answer<()>>) {
+        let Self { backend, alarm, .. } = self;
+        backend.close().await;
+        alarm.disarm();
+        if let Some(answer) = answer {
+            let _ = answer.send(Ok(()));
+        }
+    }
+}
+
+impl Op {
+    pub fn id(&self) -> Uuid {
+        match self {
+            Self::Save { row, .. } => row.id,
+            Self::Remove(id) => *id,
+        }
+    }
+}
