@@ -106,6 +106,7 @@ name = "kiosk"
 key_sha256 = "{}"
 [http]
 allowed_origins = ["https://tv.example", "https://TV.example:8443"]
+owner_origins = ["https://kiosk.example"]
 trusted_proxies = ["10.0.0.0/8", "::1", "fd00::/8"]
 max_requests_per_minute = 1
 max_creates_per_minute = 2
@@ -126,6 +127,7 @@ max_connections = 4
     assert!(matches!(config.store, StoreSettings::Memory));
     assert!(!config.is_open());
     assert_eq!(config.http.allowed_origins, ["https://tv.example", "https://tv.example:8443"]);
+    assert_eq!(config.http.owner_origins, ["https://kiosk.example"]);
     assert_eq!(config.http.trusted_proxies, ["10.0.0.0/8", "::1", "fd00::/8"]);
     let http = &config.http;
     let rates = [http.max_requests_per_minute, http.max_creates_per_minute, http.max_reads_per_minute].map(NonZeroU32::get);
@@ -524,6 +526,7 @@ fn each_mistake_has_one_clear_line() {
         ),
         // HTTP.
         (format!("{ACME}[http]\nallowed_origins = ['*']"), origins.to_owned()),
+        (format!("{ACME}[http]\nowner_origins = ['*']"), origins.replace("allowed", "owner")),
         (format!("{ACME}[http]\nallowed_origins = ['https://tv.example/']"), origins.to_owned()),
         (format!("{ACME}[http]\nallowed_origins = ['ftp://tv.example']"), origins.to_owned()),
         (format!("{ACME}[http]\nallowed_origins = ['https://u@tv.example']"), origins.to_owned()),

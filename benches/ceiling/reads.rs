@@ -76,7 +76,7 @@ pub fn api(app: &App) -> Api {
         ),
         health: Arc::new(|| async { Health { store: true, watchdog: true } }.boxed()),
         restarts: None,
-        allowed_origins: Vec::new(),
+        origins: Default::default(),
         stopping: Default::default(),
     }
 }

@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::config::{ADMIN_LISTEN, Config, HttpSettings, StoreSettings};
 use crate::http::callers::{Caller, Callers};
 use crate::http::client::Proxies;
+use crate::http::cors::Origins;
 use crate::http::health::Health;
 use crate::http::limit::{Limiter, Rates};
 use crate::http::serve::{Limits, serve};
@@ -132,13 +133,6 @@ impl Service {
         &self.app
     }
 
-    /// Adds routes of its own.
-    #[cfg(feature = "demo")]
-    pub(super) fn with_routes(mut self, routes: Router) -> Self {
-        self.router = routes.fallback_service(self.router);
-        self
-    }
-
     /// Where the metrics are, if they are anywhere.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref()?.local_addr().ok()
@@ -243,6 +237,10 @@ fn metrics(app: &App) -> Router {
     Router::new().route("/metrics", get(render))
 }
 
+fn origins(texts: &[String]) -> Vec<HeaderValue> {
+    texts.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect()
+}
+
 fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts: bool) -> Api {
     let health = app.health();
     let stopped = stopping.clone();
@@ -269,7 +267,7 @@ fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts:
             .boxed()
         }),
         restarts: shows_restarts.then(|| Arc::new(app.crashes()) as _),
-        allowed_origins: config.http.allowed_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect(),
+        origins: Origins { watchers: origins(&config.http.allowed_origins), owners: origins(&config.http.owner_origins) },
         stopping: stopping.clone(),
     }
 }

@@ -9,9 +9,12 @@ use super::section::{Entry, Section};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpSettings {
-    /// `http.allowed_origins`, `ANTEROOM_HTTP__ALLOWED_ORIGINS`: pages that may read us from a browser (CORS), as
+    /// `http.allowed_origins`, `ANTEROOM_HTTP__ALLOWED_ORIGINS`: pages that may watch sign-ins from a browser (CORS), as
     /// `scheme://host[:port]` in the form in which browsers send it. Default: none.
     pub allowed_origins: Vec<String>,
+    /// `http.owner_origins`, `ANTEROOM_HTTP__OWNER_ORIGINS`: pages that may moreover begin, claim, renew and cancel sign-ins
+    /// from a browser, so that secrets and tokens get there. Default: none.
+    pub owner_origins: Vec<String>,
     /// `http.trusted_proxies`, `ANTEROOM_HTTP__TRUSTED_PROXIES`: addresses or networks (CIDR) whose `X-Forwarded-For` and
     /// `Forwarded` headers are believed. Default: none; then a proxy on another machine counts as one client.
     pub trusted_proxies: Vec<String>,
@@ -36,13 +39,22 @@ const MAX_CONNECTIONS: usize = 10_000;
 impl HttpSettings {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let allowed_origins = section.take("allowed_origins").and_then(|entry| entry.texts(origin)).unwrap_or_default();
+        let owner_origins = section.take("owner_origins").and_then(|entry| entry.texts(origin)).unwrap_or_default();
         let trusted_proxies = section.take("trusted_proxies").and_then(|entry| entry.texts(network)).unwrap_or_default();
         let max_requests_per_minute = section.take("max_requests_per_minute").and_then(Entry::count).unwrap_or(MAX_REQUESTS);
         let max_creates_per_minute = section.take("max_creates_per_minute").and_then(Entry::count).unwrap_or(MAX_CREATES);
         let max_reads_per_minute = section.take("max_reads_per_minute").and_then(Entry::count).unwrap_or(MAX_READS);
         let max_connections = section.take("max_connections").and_then(Entry::whole).unwrap_or(MAX_CONNECTIONS);
         section.finish();
-        Self { allowed_origins, trusted_proxies, max_requests_per_minute, max_creates_per_minute, max_reads_per_minute, max_connections }
+        Self {
+            allowed_origins,
+            owner_origins,
+            trusted_proxies,
+            max_requests_per_minute,
+            max_creates_per_minute,
+            max_reads_per_minute,
+            max_connections,
+        }
     }
 }
 

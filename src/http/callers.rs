@@ -32,12 +32,17 @@ impl Callers {
         Self(callers.into_iter().map(Arc::new).collect())
     }
 
+    /// Whether everybody may begin sign-ins.
+    pub fn are_anonymous(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The caller whose key the request carries; `None` where callers are anonymous.
     ///
     /// # Errors
     /// `unauthorized` when a key is demanded and is missing or wrong.
     pub fn identify(&self, headers: &HeaderMap) -> Result<Option<Arc<Caller>>, Problem> {
-        if self.0.is_empty() {
+        if self.are_anonymous() {
             return Ok(None);
         }
         let digest: Digest = Sha256::digest(bearer(headers).unwrap_or_default()).into();

@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::limit::Exhausted;
-use crate::kernel::session::Refused;
+use crate::kernel::session::{CHECK_EVERY, Refused};
 use crate::kernel::verdict::Failure;
-use crate::sessions::{ChangeError, CreateError};
+use crate::sessions::{ChangeError, CreateError, RenewError};
 
 /// The stable member `code`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +26,7 @@ pub enum Code {
     RequestTimeout,
     SessionPending,
     SessionNotAuthorized,
+    RenewNotPossible,
     AlreadyClaimed,
     PayloadTooLarge,
     UnsupportedMediaType,
@@ -57,7 +58,7 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 struct Entry(StatusCode, &'static str, &'static str, &'static str);
 
 impl Code {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidRequest,
         Self::Unauthorized,
         Self::ProviderNotAllowed,
@@ -68,6 +69,7 @@ impl Code {
         Self::RequestTimeout,
         Self::SessionPending,
         Self::SessionNotAuthorized,
+        Self::RenewNotPossible,
         Self::AlreadyClaimed,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
@@ -115,6 +117,8 @@ impl Code {
                 "Session pending", "The person has not finished signing in yet."),
             Self::SessionNotAuthorized => Entry(S::CONFLICT, "session_not_authorized",
                 "Session not authorized", "The session ended without tokens; its status tells how."),
+            Self::RenewNotPossible => Entry(S::CONFLICT, "renew_not_possible",
+                "Renewal not possible", "Only a denied or expired session gets a new code, and at most 5 times."),
             Self::AlreadyClaimed => Entry(S::GONE, "already_claimed",
                 "Already claimed", "The tokens were handed out to another claim, or may not be read again."),
             Self::PayloadTooLarge => Entry(S::PAYLOAD_TOO_LARGE, "payload_too_large",
@@ -148,7 +152,7 @@ impl Code {
     fn default_retry_after(self) -> Option<u64> {
         match self {
             Self::TooManySessions => Some(10),
-            Self::RateLimited => Some(1),
+            Self::RateLimited => Some(CHECK_EVERY.as_secs()),
             Self::ProviderRateLimited => Some(30),
             Self::StoreUnavailable => Some(1),
             _ => None,
@@ -207,17 +211,36 @@ impl From<CreateError> for Problem {
     }
 }
 
+impl From<RenewError> for Problem {
+    fn from(error: RenewError) -> Self {
+        match error {
+            RenewError::Unknown => Code::SessionNotFound.into(),
+            RenewError::NotPossible => Code::RenewNotPossible.into(),
+            RenewError::TooMany => Code::TooManySessions.into(),
+            RenewError::Failed(failure) => failure.into(),
+        }
+    }
+}
+
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
-        let code = match error {
-            ChangeError::Store => Code::StoreUnavailable,
-            ChangeError::Refused(Refused::Unknown) => Code::SessionNotFound,
-            ChangeError::Refused(Refused::StillPending) => Code::SessionPending,
-            ChangeError::Refused(Refused::NotAuthorized) => Code::SessionNotAuthorized,
-            ChangeError::Refused(Refused::AlreadyClaimed) => Code::AlreadyClaimed,
-            ChangeError::Refused(Refused::Exists | Refused::NotDue | Refused::Stale | Refused::Settled | Refused::Conflict) => {
-                Code::InternalError
-            }
+        match error {
+            ChangeError::Store => Code::StoreUnavailable.into(),
+            ChangeError::Refused(refused) => refused.into(),
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let code = match refused {
+            Refused::Unknown => Code::SessionNotFound,
+            Refused::StillPending => Code::SessionPending,
+            Refused::NotAuthorized => Code::SessionNotAuthorized,
+            Refused::AlreadyClaimed => Code::AlreadyClaimed,
+            Refused::NotRenewable => Code::RenewNotPossible,
+            Refused::TooOften => Code::RateLimited,
+            Refused::Exists | Refused::NotDue | Refused::Stale | Refused::Settled | Refused::Conflict => Code::InternalError,
         };
         code.into()
     }

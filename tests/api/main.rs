@@ -2,6 +2,7 @@
 
 mod agreement;
 mod capabilities;
+mod check;
 mod claim;
 #[path = "../support/clock.rs"]
 mod clock;
@@ -10,8 +11,11 @@ mod connections;
 mod contract;
 mod create;
 mod edges;
+mod events;
 mod faults;
 mod limits;
 mod page;
+mod qr;
 mod read;
+mod renew;
 mod service;

@@ -11,6 +11,7 @@ use anteroom::app::{App, Parts};
 use anteroom::clock::Clock;
 use anteroom::http::callers::{Caller, Callers};
 use anteroom::http::client::Proxies;
+use anteroom::http::cors::Origins;
 use anteroom::http::health::Health;
 use anteroom::http::limit::Rates;
 use anteroom::http::{self, Api, router};
@@ -26,7 +27,7 @@ use anteroom::store::memory::MemoryStore;
 use anteroom::store::{Loaded, Store, StoreError};
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
@@ -54,7 +55,7 @@ pub struct Setup {
     pub callers: Vec<Caller>,
     pub max_sessions: usize,
     pub restarts: Option<Arc<dyn Fn(SessionId) -> u32 + Send + Sync>>,
-    pub allowed_origins: Vec<HeaderValue>,
+    pub origins: Origins,
     pub rates: Rates,
     pub proxies: &'static [&'static str],
 }
@@ -84,7 +85,7 @@ impl Default for Setup {
             callers: Vec::new(),
             max_sessions: 1000,
             restarts: None,
-            allowed_origins: Vec::new(),
+            origins: Origins::default(),
             rates: RATES,
             proxies: &[],
         }
@@ -135,7 +136,7 @@ impl Service {
                 async move { Health { store: health.store_is_ready().await, watchdog: health.watchdog_is_ready() } }.boxed()
             }),
             restarts: setup.restarts,
-            allowed_origins: setup.allowed_origins,
+            origins: setup.origins,
             stopping: stopping.clone(),
         });
         Self { app, router, clock, provider, store, stopping }
@@ -213,6 +214,10 @@ impl Service {
             }
         };
         tokio::time::timeout(PATIENCE, reading).await.expect("it comes to that");
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Lets time go by, in small steps, until `done`.
@@ -316,6 +321,7 @@ fn settings(name: &str) -> Settings {
 pub enum Beginning {
     Fail(Failure),
     Hang,
+    Panic,
     /// A code, shown like this.
     Prompt {
         user_code: &'static str,
@@ -392,6 +398,7 @@ impl Provider for Obedient {
                 Beginning::Prompt { user_code, uri, complete } => Ok(self.began(user_code, uri, complete)),
                 Beginning::Fail(failure) => Err(failure),
                 Beginning::Hang => futures_util::future::pending().await,
+                Beginning::Panic => panic!("the provider was told to panic"),
             }
         }
         .boxed()
