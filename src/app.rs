@@ -2,6 +2,7 @@
 
 #[cfg(feature = "demo")]
 pub mod demo;
+mod files;
 mod observer;
 pub mod service;
 

@@ -5,37 +5,45 @@
 //! only watches ([`extract::Id`]).
 
 pub mod callers;
+pub mod client;
 mod conditional;
+pub mod cors;
 mod create;
+mod events;
 mod extract;
 pub mod health;
+pub mod limit;
 mod page;
 pub mod problem;
 mod providers;
+mod qr;
 pub mod serve;
 mod sessions;
+mod texts;
 mod view;
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::{from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::{DefaultOnFailure, TraceLayer};
 use tracing::{Level, Span, error_span};
 
 use self::callers::Callers;
-use self::conditional::{PREFER, PREFERENCE_APPLIED};
+use self::cors::Origins;
 use self::health::Health;
+use self::limit::{Limits, limited};
 use self::problem::{Code, Problem};
 use crate::kernel::session::SessionId;
 use crate::provider::Providers;
@@ -48,41 +56,54 @@ pub struct Api {
     pub sessions: Sessions,
     pub providers: Arc<Providers>,
     pub callers: Callers,
+    pub limits: Limits,
     pub health: Arc<dyn Fn() -> BoxFuture<'static, Health> + Send + Sync>,
     /// How often the pollers of a session were restarted, where the page is to show it.
     pub restarts: Option<Arc<dyn Fn(SessionId) -> u32 + Send + Sync>>,
-    /// Origins whose scripts may watch sessions. Empty: none but our own page.
-    pub allowed_origins: Vec<HeaderValue>,
+    pub origins: Origins,
     /// Once cancelled, nobody is kept waiting for news.
     pub stopping: CancellationToken,
 }
 
 pub fn router(api: Api) -> Router {
-    let cors = (!api.allowed_origins.is_empty()).then(|| cors(&api.allowed_origins));
-    let session = Router::new()
+    let api = Arc::new(api);
+    let mut watching = Router::new()
         .route("/sessions/{id}", get(sessions::read).delete(sessions::cancel))
+        .route("/sessions/{id}/events", get(events::read))
+        .route("/sessions/{id}/qr.svg", get(qr::svg))
+        .route("/sessions/{id}/qr.png", get(qr::png))
+        .route("/sessions/{id}/check", post(sessions::check))
         .method_not_allowed_fallback(async || Problem::from(Code::MethodNotAllowed));
-    Router::new()
+    let mut owning = Router::new()
         .route("/sessions", post(create::create))
         .route("/sessions/{id}/claim", post(sessions::claim))
+        .route("/sessions/{id}/renew", post(sessions::renew))
+        .method_not_allowed_fallback(async || Problem::from(Code::MethodNotAllowed));
+    if let Some(cors) = api.origins.watching() {
+        watching = watching.layer(cors);
+    }
+    if let Some(cors) = api.origins.owning() {
+        owning = owning.layer(cors);
+    }
+    Router::new()
+        .route("/", get(page::start))
         .route("/providers", get(providers::list))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/openapi.yaml", get(openapi))
         .method_not_allowed_fallback(async || Problem::from(Code::MethodNotAllowed))
-        .merge(match cors {
-            Some(cors) => session.layer(cors),
-            None => session,
-        })
+        .merge(watching)
+        .merge(owning)
         .fallback(async || Problem::from(Code::NotFound))
-        .with_state(Arc::new(api))
+        .with_state(Arc::clone(&api))
+        .layer(from_fn_with_state(api, limited))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         .layer(SetResponseHeaderLayer::if_not_present(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")))
-        .layer(axum::middleware::map_request(only_sane_request_ids))
+        .layer(map_request(only_sane_request_ids))
 }
 
 async fn openapi() -> Response {
@@ -112,15 +133,14 @@ async fn only_sane_request_ids(mut request: Request) -> Request {
     request
 }
 
-/// Lets scripts of these origins watch a session, and nothing else. `Vary` is complete already.
-fn cors(origins: &[HeaderValue]) -> CorsLayer {
-    let origins = if origins.iter().any(|origin| origin == "*") { AllowOrigin::any() } else { AllowOrigin::list(origins.to_vec()) };
-    CorsLayer::new()
-        .allow_origin(origins)
-        .allow_methods([Method::GET, Method::HEAD])
-        .allow_headers([PREFER, header::IF_NONE_MATCH, header::ACCEPT, header::CONTENT_TYPE])
-        .expose_headers([header::ETAG, header::RETRY_AFTER, header::LOCATION, PREFERENCE_APPLIED])
-        .vary([])
+/// Waits for a change as long as a client can be expected to. It goes on without us, and may yet happen.
+async fn in_time<T, E: Into<Problem>>(api: &Api, patience: Duration, change: impl Future<Output = Result<T, E>>) -> Result<T, Problem> {
+    let clock = api.sessions.clock();
+    tokio::select! {
+        biased;
+        changed = change => changed.map_err(Into::into),
+        () = clock.sleep_until(clock.now() + patience) => Err(Code::StoreUnavailable.into()),
+    }
 }
 
 impl Api {

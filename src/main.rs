@@ -9,6 +9,7 @@ use anteroom::check::{Row, render};
 use anteroom::cli::{Cli, Command, ConfigFile, Keys};
 use anteroom::clock::SystemClock;
 use anteroom::config::{Config, environment};
+use anteroom::keys::CallerKey;
 use anteroom::shutdown::{Shutdown, Signals};
 use anteroom::store::seal::Keyring;
 use anteroom::{healthcheck, login, telemetry};
@@ -63,6 +64,13 @@ async fn run(command: Command) -> ExitCode {
         Command::Check(file) => match load(&file) {
             Ok(config) => check(&config).await,
             Err(exit) => exit,
+        },
+        Command::Keys(Keys::Caller { name }) => match CallerKey::generate(name) {
+            Ok(key) => match write!(io::stdout(), "{key}") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => refuse(FAILURE, format_args!("the key could not be shown: {error}")),
+            },
+            Err(error) => refuse(FAILURE, format_args!("no key can be made: {error}")),
         },
         Command::Keys(Keys::Rotate(file)) => match load(&file) {
             Ok(config) => rotate(&config),

@@ -7,6 +7,7 @@
 
 mod create;
 mod quota;
+mod renew;
 mod restore;
 mod shard;
 
@@ -24,6 +25,7 @@ use tracing::Instrument;
 
 pub use self::create::{Create, CreateError, Created, Idempotency};
 pub use self::quota::Quota;
+pub use self::renew::RenewError;
 pub use self::restore::Restored;
 use self::shard::Shard;
 use crate::clock::Clock;
@@ -178,13 +180,17 @@ impl Sessions {
 
     /// The session as soon as its revision is not `seen` or it is settled, at the latest at `until`; absent once it is gone.
     pub async fn wait(&self, id: SessionId, seen: u64, until: Timestamp) -> Option<Arc<Session>> {
+        self.wait_until(id, until, |session| session.revision() != seen || session.is_settled()).await
+    }
+
+    async fn wait_until(&self, id: SessionId, until: Timestamp, done: impl Fn(&Session) -> bool) -> Option<Arc<Session>> {
         let watch = self.shard(id).watch(id);
         let mut too_late = self.shared.clock.sleep_until(until);
         loop {
             let mut changed = std::pin::pin!(watch.changed.notified());
             changed.as_mut().enable();
             let session = self.get(id)?;
-            if session.revision() != seen || session.is_settled() {
+            if done(&session) {
                 return Some(session);
             }
             tokio::select! {
@@ -228,6 +234,23 @@ impl Sessions {
         match self.tracked(id, |session, now| Ok((Some(session.cancel(now)?), ()))).await {
             Err(ChangeError::Refused(Refused::Settled)) => Ok(()),
             outcome => outcome,
+        }
+    }
+
+    /// Asks for a poll as soon as the provider's pace allows; see [`Session::check`].
+    ///
+    /// # Errors
+    /// [`Refused::Unknown`], [`Refused::TooOften`]; nothing to poll for is fine.
+    pub fn check(&self, id: SessionId) -> Result<(), Refused> {
+        let mut inner = self.shard(id).lock();
+        let current = Arc::clone(inner.table.get(id).ok_or(Refused::Unknown)?);
+        if inner.is_being_changed(id) {
+            return Ok(());
+        }
+        match Session::clone(&current).check(self.now()) {
+            Ok(next) => self.publish(&mut inner, &current, next).map(|_| ()),
+            Err(Refused::NotDue) => Ok(()),
+            Err(refused) => Err(refused),
         }
     }
 
@@ -461,7 +484,7 @@ impl Sessions {
 
     fn publish(&self, inner: &mut shard::Inner, current: &Session, next: Session) -> Result<Arc<Session>, Refused> {
         let next = inner.table.commit(next)?;
-        if next.revision() != current.revision() {
+        if next.revision() != current.revision() || next.is_renewing() != current.is_renewing() {
             inner.wake_watchers(next.id());
         }
         if current.is_live() && !next.is_live() {

@@ -21,7 +21,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("healthcheck", &[]),
     ("telemetry", &["clock"]),
     ("shutdown", &[]),
-    ("cli", &["telemetry"]),
+    ("cli", &["config", "telemetry"]),
+    ("keys", &[]),
     ("login", &["kernel", "clock", "cli"]),
     ("demo", &["kernel", "clock", "provider"]),
     (

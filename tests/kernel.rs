@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anteroom::kernel::pace::{Jitter, Pace};
 use anteroom::kernel::restarts::{Decision, Restarts, Storm};
-use anteroom::kernel::session::{Attempt, Digest, Errand, Lapsed, Opening, Refused, Session, State, Status, Terms};
+use anteroom::kernel::session::{Attempt, Digest, Errand, Lapsed, MAX_RENEWALS, Opening, Refused, Session, State, Status, Terms};
 use anteroom::kernel::table::{Lane, Table};
 use anteroom::kernel::time::Timestamp;
 use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
@@ -90,6 +90,9 @@ enum Input {
     Cancel,
     GiveUp,
     Lapse,
+    Renew,
+    Forgo,
+    Check,
 }
 
 fn verdicts() -> impl Strategy<Value = Verdict> {
@@ -124,6 +127,9 @@ fn inputs() -> impl Strategy<Value = Input> {
         1 => Just(Input::Cancel),
         1 => Just(Input::GiveUp),
         2 => Just(Input::Lapse),
+        3 => Just(Input::Renew),
+        1 => Just(Input::Forgo),
+        3 => Just(Input::Check),
     ]
 }
 
@@ -139,6 +145,15 @@ fn pace(session: &Session) -> Option<Pace> {
     }
 }
 
+fn retry_after(verdict: &Verdict) -> Duration {
+    match verdict {
+        Verdict::SlowDown { retry_after, .. } | Verdict::Unreachable { retry_after, .. } | Verdict::Throttled { retry_after } => {
+            retry_after.unwrap_or_default()
+        }
+        _ => Duration::ZERO,
+    }
+}
+
 /// One session under test, with what the invariants need to remember.
 struct Run {
     session: Session,
@@ -146,7 +161,12 @@ struct Run {
     jitter: Jitter,
     open: Option<Attempt>,
     closed: Option<Attempt>,
+    /// Attempts for codes that were renewed since.
+    older: Vec<Attempt>,
     last_answer: Option<Timestamp>,
+    /// What the provider's last Retry-After forbids.
+    forbidden_until: Timestamp,
+    expires_at: Timestamp,
     claimed_by: Option<Option<Digest>>,
     forgotten: bool,
 }
@@ -157,10 +177,18 @@ impl Run {
         let next = self.apply(input);
         let Ok(next) = next else { return };
         assert!(next.version() >= before.version());
-        assert_eq!(next.revision() - before.revision(), u64::from(visible(&next) != visible(&before)));
-        if before.is_settled() {
+        assert!(next.renewals() <= MAX_RENEWALS);
+        let renewed = next.renewals() > before.renewals();
+        assert_eq!(next.revision() - before.revision(), u64::from(renewed || visible(&next) != visible(&before)));
+        if renewed {
+            assert!(before.is_renewing() && matches!(before.status(), Status::Denied | Status::Expired));
+            assert!(next.status() == Status::Pending && next.version() > before.version());
+        } else if before.is_settled() {
             assert_eq!(next.status(), before.status(), "nothing leaves a settled state");
             assert_eq!(failure(&next), failure(&before));
+        }
+        if before.status() == next.status() {
+            assert!(before.prompt() == next.prompt(), "the code changes only with the state");
         }
         if let (Some(before), Some(next)) = (pace(&before), pace(&next)) {
             assert!(next.interval() >= before.interval() && next.gap() >= before.gap(), "the interval never shrinks");
@@ -183,7 +211,12 @@ impl Run {
             Input::Attempt => return self.attempt(session),
             Input::Begun { lifetime, interval } => {
                 let began = began(self.now, secs(lifetime), interval.map(secs));
+                let expires_at = began.prompt.expires_at;
                 let next = session.began(self.open.ok_or(Refused::Stale)?, began, self.now, self.jitter)?;
+                (self.expires_at, self.forbidden_until, self.claimed_by) = (expires_at, START, None);
+                if next.renewals() > 0 {
+                    self.older.extend(self.closed);
+                }
                 return self.reported(next);
             }
             Input::NotBegun => {
@@ -192,17 +225,32 @@ impl Run {
             }
             Input::Answer(verdict) => {
                 let authorized = matches!(verdict, Verdict::Authorized(_));
+                let retry_after = retry_after(&verdict);
                 let was_pending = session.status() == Status::Pending;
                 let next = session.report(self.open.ok_or(Refused::Stale)?, verdict, self.now, self.jitter, &TERMS)?;
                 assert_eq!(was_pending && authorized, next.status() == Status::Authorized, "tokens come from a pending session only");
+                self.forbidden_until = self.now + retry_after;
                 return self.reported(next);
             }
             Input::StaleAnswer => {
-                if let Some(stale) = self.closed {
+                for stale in self.older.iter().copied() {
+                    assert_eq!(session.clone().report(stale, Verdict::Denied, self.now, self.jitter, &TERMS).err(), Some(Refused::Stale));
+                    let late = session.clone().report(stale, Verdict::Authorized(grant()), self.now, self.jitter, &TERMS);
+                    assert_eq!(visible(&late.expect("taken, to be revoked")), visible(&session));
+                }
+                if let Some(stale) = self.closed.filter(|stale| !self.older.contains(stale)) {
                     let refused = session.report(stale, Verdict::Authorized(grant()), self.now, self.jitter, &TERMS);
                     assert_eq!(refused.err(), Some(Refused::Stale));
                 }
             }
+            Input::Renew => {
+                let may_renew = matches!(session.status(), Status::Denied | Status::Expired) && session.renewals() < MAX_RENEWALS;
+                let next = session.clone().renew(self.now);
+                assert_eq!(next.is_ok(), may_renew && !session.is_renewing());
+                return next;
+            }
+            Input::Forgo => return session.forgo_renewal(),
+            Input::Check => return session.check(self.now),
             Input::Claim(key) => return self.claim(session, key.map(|key| [key; 32])),
             Input::Cancel => return session.cancel(self.now),
             Input::GiveUp => return session.fail(Failure::InternalError, self.now),
@@ -225,6 +273,7 @@ impl Run {
                     let gap = pace(&session).expect("only a pending session polls").gap();
                     let answered = self.last_answer.expect("it began");
                     assert!(self.now >= answered + gap, "a poll is never early");
+                    assert!(self.now >= self.forbidden_until.min(self.expires_at), "Retry-After is obeyed, except by the last poll");
                 }
                 self.open = Some(attempt);
             }
@@ -241,6 +290,9 @@ impl Run {
     fn reported(&mut self, next: Session) -> Result<Session, Refused> {
         self.last_answer = Some(self.now);
         self.closed = self.open.take();
+        if next.renewals() > self.session.renewals() {
+            self.older.extend(self.closed);
+        }
         Ok(next)
     }
 
@@ -261,8 +313,8 @@ proptest! {
     #[test]
     fn any_sequence_of_inputs_keeps_the_invariants(inputs in prop::collection::vec(inputs(), 1..120), jitter in any::<u8>()) {
         let mut run = Run {
-            session: opened(START), now: START, jitter: Jitter(jitter), open: None, closed: None,
-            last_answer: None, claimed_by: None, forgotten: false,
+            session: opened(START), now: START, jitter: Jitter(jitter), open: None, closed: None, older: Vec::new(),
+            last_answer: None, forbidden_until: START, expires_at: START, claimed_by: None, forgotten: false,
         };
         for input in inputs {
             run.feed(input);
@@ -544,6 +596,104 @@ fn the_claim_window_ends_by_time_and_by_acknowledgement() {
     let acknowledged = claimed.cancel(now).expect("tokens were held");
     assert_eq!(acknowledged.status(), Status::Claimed);
     assert_eq!(acknowledged.claim(key, now).err(), Some(Refused::AlreadyClaimed));
+}
+
+// === renewal ===
+
+/// Gets a denied or expired session a new code at `now`.
+fn renewed(session: Session, now: Timestamp) -> Session {
+    let (session, attempt) = announced(session.renew(now).expect("it has ended without tokens"), now);
+    session.began(attempt, began(now, secs(600), None), now, Jitter(0)).expect("a code is wanted")
+}
+
+#[test]
+fn a_denied_session_gets_a_new_code_at_most_five_times() {
+    let mut session = polled(pending(), Verdict::Denied);
+    for _ in 0..MAX_RENEWALS {
+        let now = START + secs(60);
+        assert_eq!(session.clone().renew(now).expect("denied").status(), Status::Denied, "asking alone changes nothing that is seen");
+        session = renewed(session, now);
+        assert_eq!(session.status(), Status::Pending);
+        session = polled(session, Verdict::Denied);
+    }
+    assert_eq!(session.renew(START).err(), Some(Refused::NotRenewable));
+}
+
+#[test]
+fn what_is_reported_for_an_older_code_is_refused_and_its_tokens_are_revoked() {
+    let session = pending();
+    let now = session.next_poll_at().expect("pending");
+    // The poller of this attempt dies; the next one hears no.
+    let (session, zombie) = announced(session, now);
+    let (session, _) = session.attempt(now).expect("closed");
+    let session = renewed(polled(session, Verdict::Denied), now + secs(60));
+    assert_eq!(session.clone().report(zombie, Verdict::Denied, now, Jitter(0), &TERMS).err(), Some(Refused::Stale));
+
+    let late = now + secs(61);
+    let session = session.report(zombie, Verdict::Authorized(grant()), late, Jitter(0), &TERMS).expect("kept to be revoked");
+    assert_eq!(session.status(), Status::Pending);
+    let (session, revoking) = session.attempt(late).expect("a revocation is due");
+    let Some((attempt, Errand::Revoke(_))) = revoking else { panic!("not a revocation") };
+    let session = session.revoked(attempt, false, late).expect("open");
+    assert_eq!(polled(session, Verdict::Authorized(grant())).status(), Status::Authorized, "the new code goes on meanwhile");
+}
+
+#[test]
+fn without_a_new_code_a_session_stays_as_it_ended() {
+    let denied = polled(pending(), Verdict::Denied);
+    let now = START + secs(60);
+    let (session, attempt) = announced(denied.clone().renew(now).expect("denied"), now);
+    let failed = session.clone().not_begun(attempt, Failure::ProviderTimeout, now).expect("open");
+    assert_eq!((failed.status(), failed.revision()), (Status::Denied, denied.revision()));
+    assert_eq!(failed.renewal_failure(), Some(Failure::ProviderTimeout));
+    assert!(failed.renew(now).is_ok(), "it may be tried again");
+
+    let given_up = session.clone().fail(Failure::InternalError, now).expect("renewing");
+    assert_eq!((given_up.status(), given_up.renewal_failure()), (Status::Denied, Some(Failure::InternalError)));
+
+    let forgone = session.cancel(now).expect("renewing");
+    let late = forgone.began(attempt, began(now, secs(600), None), now, Jitter(0));
+    assert_eq!(late.err(), Some(Refused::Stale), "nobody waits for this code");
+}
+
+#[test]
+fn several_tokens_are_revoked_one_after_another() {
+    let mut session = pending();
+    for _ in 0..2 {
+        session = polled(session, Verdict::Authorized(grant()));
+        let State::Authorized { claim_by: due, .. } = *session.state() else { panic!("not authorized") };
+        let Lapsed::Kept(expired) = session.lapse(due, &TERMS).expect("due") else { panic!("forgotten") };
+        let (retry, attempt) = announced(expired, due);
+        session = renewed(retry.revoked(attempt, false, due).expect("open"), due);
+    }
+    let mut revoked = 0;
+    let mut now = START + secs(3000);
+    while let Ok((next, Some((attempt, Errand::Revoke(_))))) = session.clone().attempt(now) {
+        session = next.revoked(attempt, true, now).expect("open");
+        now = now + secs(60);
+        revoked += 1;
+    }
+    assert_eq!(revoked, 2);
+}
+
+// === checking now ===
+
+#[test]
+fn a_check_cuts_our_back_off_short_and_nothing_else() {
+    let mut session = pending();
+    for _ in 0..4 {
+        session = polled(session, Verdict::Unreachable { ambiguous: false, retry_after: None });
+    }
+    let answered = session.next_poll_at().expect("pending") - secs(60);
+    let checked = session.check(answered + secs(1)).expect("pending");
+    assert_eq!(checked.next_poll_at(), Some(answered + secs(6)), "the interval times the margin");
+    assert_eq!(checked.clone().check(answered + secs(5)).err(), Some(Refused::TooOften));
+    assert!(checked.check(answered + secs(6)).is_ok());
+
+    let told = polled(pending(), Verdict::Unreachable { ambiguous: false, retry_after: Some(secs(40)) });
+    let next = told.next_poll_at();
+    assert_eq!(told.check(START + secs(20)).expect("pending").next_poll_at(), next, "Retry-After is obeyed");
+    assert_eq!(polled(pending(), Verdict::Denied).check(START).err(), Some(Refused::NotDue));
 }
 
 // === restarts ===

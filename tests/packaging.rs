@@ -106,16 +106,18 @@ fn no_banned_crate_is_in_the_tree_and_every_ban_has_a_reason() {
 }
 
 #[test]
-fn the_test_providers_are_pinned_and_their_lock_names_no_registry() {
-    let package: serde_json::Value = serde_json::from_str(&read("tests/providers/package.json")).unwrap();
-    for (name, version) in package["dependencies"].as_object().unwrap() {
-        let exact = version.as_str().unwrap().split('.').all(|part| part.parse::<u32>().is_ok());
-        assert!(exact, "{name} is not pinned: {version}");
-    }
-    let lock: serde_json::Value = serde_json::from_str(&read("tests/providers/package-lock.json")).unwrap();
-    for (path, package) in lock["packages"].as_object().unwrap().iter().filter(|(path, _)| !path.is_empty()) {
-        assert!(package["integrity"].is_string(), "{path} has no checksum");
-        assert!(package.get("resolved").is_none(), "{path} names where it came from");
+fn what_tests_take_from_npm_is_pinned_and_its_lock_names_no_registry() {
+    for folder in ["tests/providers", "tests/browser"] {
+        let package: serde_json::Value = serde_json::from_str(&read(&format!("{folder}/package.json"))).unwrap();
+        for (name, version) in package["dependencies"].as_object().unwrap() {
+            let exact = version.as_str().unwrap().split('.').all(|part| part.parse::<u32>().is_ok());
+            assert!(exact, "{name} is not pinned: {version}");
+        }
+        let lock: serde_json::Value = serde_json::from_str(&read(&format!("{folder}/package-lock.json"))).unwrap();
+        for (path, package) in lock["packages"].as_object().unwrap().iter().filter(|(path, _)| !path.is_empty()) {
+            assert!(package["integrity"].is_string(), "{path} has no checksum");
+            assert!(package.get("resolved").is_none(), "{path} names where it came from");
+        }
     }
 }
 

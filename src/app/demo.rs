@@ -1,4 +1,4 @@
-//! `anteroom demo`: the service, the development provider, and a front page that plays the TV.
+//! `anteroom demo`: the service and the development provider; the service's own start page plays the TV.
 //!
 //! The service is the real one. Only the provider is wrapped, so that a switch on its page can crash a real poller.
 
@@ -6,13 +6,6 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-
-use axum::Router;
-use axum::extract::Path;
-use axum::http::header;
-use axum::response::IntoResponse;
-use axum::routing::get;
-use uuid::Uuid;
 
 use super::service::{Service, StartError, providers};
 use crate::clock::Clock;
@@ -67,32 +60,15 @@ pub async fn start(port: u16, provider_port: u16, clock: Arc<dyn Clock>) -> Resu
     });
     let sabotaged = sabotaged.collect();
     let service = Service::assemble(config, clock, sabotaged, true).await?;
-    let crashes = service.app().crashes();
-    let service = service.with_routes(front(crashes));
     let address = service.address().map_err(DemoError::Address)?;
     Ok(Demo { service, provider, address })
-}
-
-/// The TV, and how often the poller of its session crashed.
-fn front(crashes: impl Fn(Uuid) -> u32 + Send + Sync + 'static) -> Router {
-    let crashes = Arc::new(crashes);
-    Router::new()
-        .route("/", get(async || page("text/html; charset=utf-8", include_str!("demo/tv.html"))))
-        .route("/demo/tv.css", get(async || page("text/css", include_str!("demo/tv.css"))))
-        .route("/demo/tv.js", get(async || page("text/javascript", include_str!("demo/tv.js"))))
-        .route("/demo/crashes/{id}", get(async move |Path(id): Path<Uuid>| crashes(id).to_string()))
-}
-
-fn page(content_type: &'static str, body: &'static str) -> impl IntoResponse {
-    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    ([(header::CONTENT_TYPE, content_type), (header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, "no-store")], body)
 }
 
 impl fmt::Display for Demo {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, provider, .. } = self;
         writeln!(formatter, "Anteroom with a development provider, on this machine only. Open both pages side by side:")?;
-        writeln!(formatter, "  the TV        http://{address}  (press \"Sign in\")")?;
+        writeln!(formatter, "  the TV        http://{address}  (begin a sign-in there)")?;
         writeln!(formatter, "  the provider  {}  (approve the code there, or break something first)", provider.url("/device"))?;
         write!(formatter, "Ctrl+C stops it. Nothing is kept.")
     }

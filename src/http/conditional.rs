@@ -6,14 +6,19 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 use std::convert::Infallible;
 
+use super::texts::Texts;
+
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// What the representations of a session depend on.
+pub const VARY: &str = "Accept, Accept-Language, Prefer, Origin";
 /// The longest wait, in seconds.
 const MAX_WAIT: u64 = 60;
 
-#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reading {
     pub format: Format,
+    /// The words of a page.
+    pub texts: &'static Texts,
     pub known: Known,
     /// Seconds; absent when no wait was asked for.
     pub wait: Option<u64>,
@@ -50,7 +55,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Reading {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let headers = &parts.headers;
-        Ok(Self { format: format(headers), known: known(headers), wait: wait(headers) })
+        Ok(Self { format: format(headers), texts: language(headers), known: known(headers), wait: wait(headers) })
     }
 }
 
@@ -59,6 +64,20 @@ fn format(headers: &HeaderMap) -> Format {
     let html = quality(headers, "text/html", "text/*");
     let json = quality(headers, "application/json", "application/*");
     if html > json { Format::Page } else { Format::Json }
+}
+
+/// The language that `Accept-Language` weighs most (RFC 9110 §12.5.4), the first named where weights are equal.
+fn language(headers: &HeaderMap) -> &'static Texts {
+    let mut best = (0, Texts::default());
+    for range in elements(headers, &header::ACCEPT_LANGUAGE) {
+        let mut parts = range.split(';').map(str::trim);
+        let Some(texts) = parts.next().and_then(Texts::speaking) else { continue };
+        let weight = weight(parts);
+        if weight > best.0 {
+            best = (weight, texts);
+        }
+    }
+    best.1
 }
 
 /// The weight of the most specific media range that fits, in thousandths.
@@ -73,13 +92,17 @@ fn quality(headers: &HeaderMap, exact: &str, family: &str) -> u16 {
             "*/*" => 1,
             _ => continue,
         };
-        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        let weight = weight.map_or(1.0, |q| q.parse::<f32>().unwrap_or(0.0)).clamp(0.0, 1.0);
         if precision > best.0 {
-            best = (precision, (weight * 1000.0) as u16);
+            best = (precision, weight(parts));
         }
     }
     best.1
+}
+
+/// The weight among the parameters of a preference, in thousandths (RFC 9110 §12.4.2).
+fn weight<'a>(mut parameters: impl Iterator<Item = &'a str>) -> u16 {
+    let weight = parameters.find_map(|parameter| parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q=")));
+    (weight.map_or(1.0, |q| q.parse::<f32>().unwrap_or(0.0)).clamp(0.0, 1.0) * 1000.0) as u16
 }
 
 fn known(headers: &HeaderMap) -> Known {

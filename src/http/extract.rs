@@ -26,7 +26,7 @@ pub struct Owned(pub SessionId);
 /// The `Idempotency-Key`, as its digest.
 pub struct Key(pub Option<Digest>);
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The most that a request body may have, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
 /// How much of a body that is too large is still read, so that its sender gets to see the answer.

@@ -4,13 +4,14 @@
 //! the same code are the same bytes, except that `invalid_request` may name one of our members or headers.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::kernel::session::Refused;
+use super::limit::Exhausted;
+use crate::kernel::session::{CHECK_EVERY, Refused};
 use crate::kernel::verdict::Failure;
-use crate::sessions::{ChangeError, CreateError};
+use crate::sessions::{ChangeError, CreateError, RenewError};
 
 /// The stable member `code`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,11 +26,13 @@ pub enum Code {
     RequestTimeout,
     SessionPending,
     SessionNotAuthorized,
+    RenewNotPossible,
     AlreadyClaimed,
     PayloadTooLarge,
     UnsupportedMediaType,
     IdempotencyMismatch,
     TooManySessions,
+    RateLimited,
     InternalError,
     ProviderRejected,
     ProviderInvalidResponse,
@@ -45,12 +48,17 @@ pub struct Problem {
     detail: Option<&'static str>,
     /// Seconds.
     retry_after: Option<u64>,
+    exhausted: Option<Exhausted>,
 }
+
+/// Which limit it was, and how much of it is left (draft-ietf-httpapi-ratelimit-headers).
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 struct Entry(StatusCode, &'static str, &'static str, &'static str);
 
 impl Code {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidRequest,
         Self::Unauthorized,
         Self::ProviderNotAllowed,
@@ -61,11 +69,13 @@ impl Code {
         Self::RequestTimeout,
         Self::SessionPending,
         Self::SessionNotAuthorized,
+        Self::RenewNotPossible,
         Self::AlreadyClaimed,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
         Self::IdempotencyMismatch,
         Self::TooManySessions,
+        Self::RateLimited,
         Self::InternalError,
         Self::ProviderRejected,
         Self::ProviderInvalidResponse,
@@ -107,6 +117,8 @@ impl Code {
                 "Session pending", "The person has not finished signing in yet."),
             Self::SessionNotAuthorized => Entry(S::CONFLICT, "session_not_authorized",
                 "Session not authorized", "The session ended without tokens; its status tells how."),
+            Self::RenewNotPossible => Entry(S::CONFLICT, "renew_not_possible",
+                "Renewal not possible", "Only a denied or expired session gets a new code, and at most 5 times."),
             Self::AlreadyClaimed => Entry(S::GONE, "already_claimed",
                 "Already claimed", "The tokens were handed out to another claim, or may not be read again."),
             Self::PayloadTooLarge => Entry(S::PAYLOAD_TOO_LARGE, "payload_too_large",
@@ -117,6 +129,8 @@ impl Code {
                 "Idempotency mismatch", "This Idempotency-Key was used with another request body."),
             Self::TooManySessions => Entry(S::TOO_MANY_REQUESTS, "too_many_sessions",
                 "Too many sessions", "Too many sign-ins are waiting; try again later."),
+            Self::RateLimited => Entry(S::TOO_MANY_REQUESTS, "rate_limited",
+                "Rate limited", "Too many requests in too short a time; Retry-After says when to come back."),
             Self::InternalError => Entry(S::INTERNAL_SERVER_ERROR, "internal_error",
                 "Internal error", "Something went wrong on our side; the log has more."),
             Self::ProviderRejected => Entry(S::BAD_GATEWAY, "provider_rejected",
@@ -138,6 +152,7 @@ impl Code {
     fn default_retry_after(self) -> Option<u64> {
         match self {
             Self::TooManySessions => Some(10),
+            Self::RateLimited => Some(CHECK_EVERY.as_secs()),
             Self::ProviderRateLimited => Some(30),
             Self::StoreUnavailable => Some(1),
             _ => None,
@@ -158,7 +173,13 @@ impl Problem {
 
 impl From<Code> for Problem {
     fn from(code: Code) -> Self {
-        Self { code, detail: None, retry_after: code.default_retry_after() }
+        Self { code, detail: None, retry_after: code.default_retry_after(), exhausted: None }
+    }
+}
+
+impl From<Exhausted> for Problem {
+    fn from(exhausted: Exhausted) -> Self {
+        Self { retry_after: Some(exhausted.wait), exhausted: Some(exhausted), ..Self::from(Code::RateLimited) }
     }
 }
 
@@ -190,17 +211,36 @@ impl From<CreateError> for Problem {
     }
 }
 
+impl From<RenewError> for Problem {
+    fn from(error: RenewError) -> Self {
+        match error {
+            RenewError::Unknown => Code::SessionNotFound.into(),
+            RenewError::NotPossible => Code::RenewNotPossible.into(),
+            RenewError::TooMany => Code::TooManySessions.into(),
+            RenewError::Failed(failure) => failure.into(),
+        }
+    }
+}
+
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
-        let code = match error {
-            ChangeError::Store => Code::StoreUnavailable,
-            ChangeError::Refused(Refused::Unknown) => Code::SessionNotFound,
-            ChangeError::Refused(Refused::StillPending) => Code::SessionPending,
-            ChangeError::Refused(Refused::NotAuthorized) => Code::SessionNotAuthorized,
-            ChangeError::Refused(Refused::AlreadyClaimed) => Code::AlreadyClaimed,
-            ChangeError::Refused(Refused::Exists | Refused::NotDue | Refused::Stale | Refused::Settled | Refused::Conflict) => {
-                Code::InternalError
-            }
+        match error {
+            ChangeError::Store => Code::StoreUnavailable.into(),
+            ChangeError::Refused(refused) => refused.into(),
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let code = match refused {
+            Refused::Unknown => Code::SessionNotFound,
+            Refused::StillPending => Code::SessionPending,
+            Refused::NotAuthorized => Code::SessionNotAuthorized,
+            Refused::AlreadyClaimed => Code::AlreadyClaimed,
+            Refused::NotRenewable => Code::RenewNotPossible,
+            Refused::TooOften => Code::RateLimited,
+            Refused::Exists | Refused::NotDue | Refused::Stale | Refused::Settled | Refused::Conflict => Code::InternalError,
         };
         code.into()
     }
@@ -226,6 +266,11 @@ impl IntoResponse for Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(Exhausted { policy, per_minute, wait }) = self.exhausted {
+            let values =
+                [(RATE_LIMIT_POLICY, format!("\"{policy}\";q={per_minute};w=60")), (RATE_LIMIT, format!("\"{policy}\";r=0;t={wait}"))];
+            headers.extend(values.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))));
         }
         if self.code == Code::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

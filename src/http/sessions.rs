@@ -1,4 +1,4 @@
-//! `/sessions/{id}` and its claim: watching, claiming, cancelling.
+//! `/sessions/{id}` and what is asked of it: watching and checking; claiming, renewing, cancelling.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,19 +9,22 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::conditional::{Format, Known, PREFERENCE_APPLIED, Reading};
+use super::conditional::{Format, Known, PREFERENCE_APPLIED, Reading, VARY};
 use super::extract::{Id, Key, Owned};
 use super::problem::{Code, Problem};
 use super::view::{GrantView, SessionView};
-use super::{Api, page};
+use super::{Api, in_time, page};
 use crate::kernel::session::{Session, Status};
+
+/// For the store to make a change durable.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers at once, unless a wait is asked for and the client knows the session as it is.
 pub async fn read(State(api): State<Arc<Api>>, Id(id): Id, reading: Result<Reading, Infallible>) -> Result<Response, Problem> {
     let Ok(reading) = reading;
     let unknown = || Problem::from(Code::SessionNotFound);
     let mut session = api.sessions.get(id).ok_or_else(unknown)?;
-    let is_news = reading.known != Known::Unsaid && !reading.known.matches(&tag(&api, &session, reading.format));
+    let is_news = reading.known != Known::Unsaid && !reading.known.matches(&tag(&api, &session, &reading));
     if let (Some(seconds), false) = (reading.wait, is_news) {
         let seen = session.revision();
         // The session may change while this waits; holding the old value would keep it in memory.
@@ -37,26 +40,39 @@ pub async fn read(State(api): State<Arc<Api>>, Id(id): Id, reading: Result<Readi
 }
 
 pub async fn claim(State(api): State<Arc<Api>>, Owned(id): Owned, Key(key): Key) -> Result<Response, Problem> {
-    let grant = api.sessions.claim(id, key).await?;
+    let grant = in_time(&api, PATIENCE, api.sessions.claim(id, key)).await?;
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(GrantView::new(&grant))).into_response())
 }
 
 pub async fn cancel(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<StatusCode, Problem> {
-    api.sessions.cancel(id).await?;
+    in_time(&api, PATIENCE, api.sessions.cancel(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// A new code under the same id, for its owner.
+pub async fn renew(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<Response, Problem> {
+    let session = api.sessions.renew(id).await?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(SessionView::new(&session, None))).into_response())
+}
+
+/// A watcher who comes back need not wait for our back-off.
+pub async fn check(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
+    api.sessions.get(id).ok_or(Code::SessionNotFound)?;
+    api.sessions.check(id)?;
+    Ok((StatusCode::ACCEPTED, [(header::CACHE_CONTROL, "no-store")]).into_response())
+}
+
 fn represent(api: &Api, session: &Session, reading: &Reading) -> Result<Response, Problem> {
-    let tag = tag(api, session, reading.format);
+    let tag = tag(api, session, reading);
     let mut response = match reading.format {
         _ if reading.known.matches(&tag) => StatusCode::NOT_MODIFIED.into_response(),
         Format::Json => Json(SessionView::new(session, None)).into_response(),
-        Format::Page => page::render(api, session)?,
+        Format::Page => page::render(api, session, reading.texts, &tag)?,
     };
     let headers = response.headers_mut();
     headers.insert(header::ETAG, HeaderValue::try_from(format!("\"{tag}\"")).map_err(|_| Code::InternalError)?);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Language, Prefer, Origin"));
+    headers.insert(header::VARY, HeaderValue::from_static(VARY));
     if let Some(seconds) = reading.wait {
         headers.insert(PREFERENCE_APPLIED, HeaderValue::try_from(format!("wait={seconds}")).map_err(|_| Code::InternalError)?);
     }
@@ -73,11 +89,11 @@ fn pace(api: &Api, session: &Session, headers: &mut HeaderMap) {
 }
 
 /// The opaque part of the strong ETag (RFC 9110 §8.8.3).
-fn tag(api: &Api, session: &Session, format: Format) -> String {
-    let revision = session.revision();
-    match (format, api.restarts_of(session.id())) {
+fn tag(api: &Api, session: &Session, reading: &Reading) -> String {
+    let (revision, language) = (session.revision(), reading.texts.language);
+    match (reading.format, api.restarts_of(session.id())) {
         (Format::Json, _) => revision.to_string(),
-        (Format::Page, None) => format!("{revision}-html-{}", page::LANGUAGE),
-        (Format::Page, Some(restarts)) => format!("{revision}-html-{}-{restarts}", page::LANGUAGE),
+        (Format::Page, None) => format!("{revision}-html-{language}"),
+        (Format::Page, Some(restarts)) => format!("{revision}-html-{language}-{restarts}"),
     }
 }

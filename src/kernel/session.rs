@@ -10,13 +10,15 @@
 //!                        └─ verifying, which readers see as pending, then authorized, failed or cancelled
 //! ```
 //!
-//! The last five states are settled: nothing leaves them. What the provider is asked is announced first
+//! The last five states are settled: nothing leaves them, except that a denied or expired session becomes pending again when its
+//! owner gets it a new code ([`Session::renew`]). What the provider is asked is announced first
 //! ([`Session::attempt`]) and reported with the attempt's number; a report for any other attempt is refused. So a poller that
 //! dies leaves an open attempt and no half change, and one that was given up for dead cannot write any more.
 
 mod ending;
 mod exchange;
 pub mod record;
+mod renewal;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -24,6 +26,8 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+pub use self::renewal::MAX_RENEWALS;
+use self::renewal::Renewal;
 use super::pace::Pace;
 use super::time::Timestamp;
 use super::verdict::{DeviceCode, Failure, Grant, Prompt};
@@ -44,6 +48,7 @@ pub struct Session {
     attempts: u32,
     open_attempt: Option<OpenAttempt>,
     revocation: Option<Arc<Revocation>>,
+    renewal: Option<Arc<Renewal>>,
     state: State,
 }
 
@@ -97,6 +102,9 @@ pub struct Pending {
     expires_at: Timestamp,
     pace: Pace,
     next_poll_at: Timestamp,
+    /// What the provider's pace alone would allow, without our own back-off.
+    not_before: Timestamp,
+    checked_at: Timestamp,
     doubt: Doubt,
     failures: u8,
     gibberish: u8,
@@ -143,12 +151,24 @@ struct Revocation {
     grant: Arc<Grant>,
     next_at: Timestamp,
     until: Timestamp,
+    /// Tokens of an earlier code, whose turn comes after these.
+    then: Option<Arc<Revocation>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct OpenAttempt {
     since: Timestamp,
     answered: bool,
+    kind: Kind,
+}
+
+/// Which [`Errand`] an attempt is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Begin,
+    Poll,
+    Verify,
+    Revoke,
 }
 
 /// The number of an exchange with the provider. Only the latest, while it is open, may be reported.
@@ -169,6 +189,15 @@ pub enum Errand {
 }
 
 impl Errand {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Begin => Kind::Begin,
+            Self::Poll(_) => Kind::Poll,
+            Self::Verify(_) => Kind::Verify,
+            Self::Revoke(_) => Kind::Revoke,
+        }
+    }
+
     /// For metrics and logs.
     pub fn name(&self) -> &'static str {
         match self {
@@ -231,6 +260,10 @@ pub enum Refused {
     Stale,
     /// Settled, and that is final.
     Settled,
+    /// No new code for this session.
+    NotRenewable,
+    /// Asked for more often than makes sense.
+    TooOften,
     /// A claim before the provider has said yes.
     StillPending,
     /// A claim of a session that ended without tokens.
@@ -263,6 +296,9 @@ const VERIFICATION_RETRY: Duration = Duration::from_secs(5);
 const ABANDONED: Duration = Duration::from_secs(60);
 /// From here on readers are told that the provider cannot be reached.
 const UNREACHABLE_AFTER: u8 = 3;
+/// How often a watcher may ask for a poll.
+pub const CHECK_EVERY: Duration = Duration::from_secs(5);
+
 impl Session {
     /// A new session, `starting`: the provider is to be asked for a code at once.
     pub fn open(opening: Opening, creation: Option<Creation>, now: Timestamp) -> Self {
@@ -276,6 +312,7 @@ impl Session {
             attempts: 0,
             open_attempt: None,
             revocation: None,
+            renewal: None,
             state: State::Starting,
         }
     }
@@ -344,29 +381,45 @@ impl Session {
     /// When something is to happen next, and what. An open attempt has no due time of its own, only the moment after which
     /// its poller must be dead.
     pub fn due(&self, terms: &Terms) -> Option<(Timestamp, Due)> {
-        let own = match (&self.state, self.open_attempt, &self.revocation) {
-            (_, Some(open), _) if open.answered => None,
-            (_, Some(open), _) => Some((open.since + ABANDONED, Due::Ask(Urgency::Urgent))),
-            (_, None, Some(revocation)) => Some((revocation.next_at, Due::Ask(Urgency::Ordinary))),
-            (State::Starting, ..) => Some((self.opened_at, Due::Ask(Urgency::Urgent))),
-            (State::Pending(pending), ..) if pending.is_hopeless() => Some((pending.expires_at, Due::Lapse)),
-            (State::Pending(pending), ..) => Some((pending.next_poll_at, Due::Ask(pending.urgency()))),
-            (State::Verifying(verifying), ..) => Some((verifying.next_at, Due::Ask(Urgency::Urgent))),
-            (State::Authorized { claim_by, .. }, ..) => Some((*claim_by, Due::Lapse)),
-            (State::Claimed { held: Some(held), .. }, ..) => Some((held.until, Due::Lapse)),
-            (State::Claimed { at, held: None }, ..)
-            | (State::Denied { at } | State::Expired { at } | State::Cancelled { at } | State::Failed { at, .. }, ..) => {
-                Some((*at + terms.retention, Due::Lapse))
-            }
-        };
-        let creation = self.creation.as_ref().map(|creation| (creation.until, Due::Lapse));
-        match (own, creation) {
-            (Some(own), Some(creation)) => Some(if creation.0 < own.0 { creation } else { own }),
-            (own, creation) => own.or(creation),
-        }
+        let ask = self.asks_at().map(|(at, urgency)| (at, Due::Ask(urgency)));
+        let lapse = self.lapses_at(terms).map(|at| (at, Due::Lapse));
+        [lapse, ask].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    /// Nothing leaves a settled state.
+    fn asks_at(&self) -> Option<(Timestamp, Urgency)> {
+        if let Some(open) = self.open_attempt {
+            return (!open.answered).then_some((open.since + ABANDONED, Urgency::Urgent));
+        }
+        let own = match &self.state {
+            State::Starting => Some((self.opened_at, Urgency::Urgent)),
+            State::Pending(pending) if !pending.is_hopeless() => Some((pending.next_poll_at, pending.urgency())),
+            State::Verifying(verifying) => Some((verifying.next_at, Urgency::Urgent)),
+            _ => self.renewing_since().map(|at| (at, Urgency::Urgent)),
+        };
+        let revocation = self.revocation.as_ref().map(|revocation| (revocation.next_at, Urgency::Ordinary));
+        own.into_iter().chain(revocation).min_by_key(|(at, _)| *at)
+    }
+
+    fn lapses_at(&self, terms: &Terms) -> Option<Timestamp> {
+        let own = match &self.state {
+            _ if self.open_attempt.is_some() || self.is_renewing() => None,
+            State::Starting | State::Verifying(_) => None,
+            State::Pending(pending) => pending.is_hopeless().then_some(pending.expires_at),
+            State::Authorized { claim_by, .. } => Some(*claim_by),
+            State::Claimed { held: Some(held), .. } => Some(held.until),
+            // What is to be revoked is not forgotten.
+            _ if self.revocation.is_some() => None,
+            State::Claimed { at, held: None }
+            | State::Denied { at }
+            | State::Expired { at }
+            | State::Cancelled { at }
+            | State::Failed { at, .. } => Some(*at + terms.retention),
+        };
+        let creation = self.creation.as_ref().map(|creation| creation.until);
+        own.into_iter().chain(creation).min()
+    }
+
+    /// Nothing but [`Session::renew`] leads out of a settled state.
     pub fn is_settled(&self) -> bool {
         self.status().is_settled()
     }
@@ -374,6 +427,7 @@ impl Session {
     /// Settled sessions stay readable for the retention, and longer while their tokens may be read again.
     pub fn is_readable(&self, now: Timestamp, terms: &Terms) -> bool {
         match self.state {
+            _ if self.is_renewing() => true,
             State::Claimed { held: Some(_), .. } => true,
             State::Claimed { at, .. }
             | State::Denied { at }
@@ -386,17 +440,18 @@ impl Session {
 
     /// Whether it counts against the limits: it waits for the provider, the person or the owner.
     pub fn is_live(&self) -> bool {
-        matches!(self.state, State::Starting | State::Pending(_) | State::Verifying(_) | State::Authorized { .. })
+        self.is_renewing() || matches!(self.state, State::Starting | State::Pending(_) | State::Verifying(_) | State::Authorized { .. })
     }
 
     /// Whether `next` may take the place of `self` in the table.
     pub(super) fn may_become(&self, next: &Self) -> bool {
-        let settled_stays = !self.is_settled() || self.status() == next.status();
+        let settled_stays = !self.is_settled() || self.status() == next.status() || self.renewals() < next.renewals();
         self.id() == next.id() && settled_stays && self.version <= next.version && self.revision <= next.revision
     }
 
     fn revoking(mut self, grant: Arc<Grant>, now: Timestamp) -> Self {
-        self.revocation = Some(Arc::new(Revocation { grant, next_at: now, until: now + REVOCATION_PERIOD }));
+        let then = self.revocation.take();
+        self.revocation = Some(Arc::new(Revocation { grant, next_at: now, until: now + REVOCATION_PERIOD, then }));
         self
     }
 
@@ -414,7 +469,7 @@ impl Session {
 
 impl Revocation {
     fn tried(&self, now: Timestamp) -> Arc<Self> {
-        Arc::new(Self { grant: Arc::clone(&self.grant), next_at: now + REVOCATION_RETRY, until: self.until })
+        Arc::new(Self { next_at: now + REVOCATION_RETRY, ..self.clone() })
     }
 }
 

@@ -60,7 +60,7 @@ pub enum CreateError {
 /// For how long an idempotent request may be repeated.
 const REPEATABLE: Duration = Duration::from_secs(600);
 /// How long a creation waits for the provider.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a creation waits for the store.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
 

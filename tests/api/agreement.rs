@@ -1,31 +1,40 @@
 //! Code and description agree, in both directions.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use anteroom::http::limit::Rates;
 use anteroom::http::problem::Code;
 use anteroom::kernel::verdict::{Failure, Verdict};
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::Method;
 use futures_util::future::join_all;
 use serde_json::Value;
 
+use crate::check::check;
 use crate::contract::{Contract, Promise};
-use crate::service::{Answer, Beginning, Ours, Service, Setup, caller, request};
+use crate::renew::renew;
+use crate::service::{Answer, Beginning, Ours, RATES, Service, Setup, caller, request};
 
 const METHODS: [Method; 6] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::TRACE];
 
 #[tokio::test]
 async fn a_path_takes_the_methods_that_are_described_and_no_other() {
     let service = Service::plain();
-    let session = service.pending().await;
+    // Settled, so that its stream of events ends.
+    let session = service.polled(Verdict::Denied).await;
     for path in Contract::get().paths() {
         let described = Contract::get().methods(path);
         let concrete = path.replace("{id}", &session.id);
         for method in METHODS {
-            let answer = service.send(request(method.clone(), &concrete).body(Body::empty()).unwrap()).await;
+            // `/` is there for people only.
+            let request = request(method.clone(), &concrete).header("accept", "text/html");
+            let answer = service.send(request.body(Body::empty()).unwrap()).await;
             if described.contains(method.as_str()) {
-                let is_foreign = answer.status == 405 || answer.text().contains("\"not_found\"");
+                let is_foreign = answer.status == 405 || String::from_utf8_lossy(&answer.body).contains("\"not_found\"");
                 assert!(!is_foreign, "{method} {path} is described and answers {}", answer.status);
             } else {
                 assert_eq!(answer.status, 405, "{method} {path}");
@@ -87,7 +96,15 @@ fn find_media<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
 async fn provoke(Promise { path, method, status }: &Promise) -> Answer {
     let service = Service::plain();
     match (method.as_str(), path.as_str(), status) {
+        (method, path, 429) if path != "/sessions" => provoke_limit(method, path).await,
         ("POST", "/sessions", status) => provoke_create(*status).await,
+        ("POST", "/sessions/{id}/renew", status) => provoke_renew(*status).await,
+        ("POST", "/sessions/{id}/check", 404) => service.send(check(&unknown().path())).await,
+        ("POST", "/sessions/{id}/check", status) => {
+            let session = service.pending().await;
+            let first = service.send(check(&session.path())).await;
+            if *status == 202 { first } else { service.send(check(&session.path())).await }
+        }
         ("POST", "/sessions/{id}/claim", status) => provoke_claim(*status).await,
         ("GET", "/sessions/{id}", 200) => service.get(&service.pending().await.path()).await,
         ("GET", "/sessions/{id}", 304) => service.get_with(&service.pending().await.path(), &[("if-none-match", "*")]).await,
@@ -95,6 +112,20 @@ async fn provoke(Promise { path, method, status }: &Promise) -> Answer {
         ("GET", "/sessions/{id}", 500) => {
             let service = Service::start(Setup { restarts: Some(Arc::new(|_| panic!("a bug"))), ..Setup::default() });
             service.get(&service.pending().await.path()).await
+        }
+        ("GET", "/sessions/{id}/events", 200) => service.get(&events(&service.polled(Verdict::Denied).await)).await,
+        ("GET", "/sessions/{id}/events", 204) => {
+            service.get_with(&events(&service.polled(Verdict::Denied).await), &[("last-event-id", "3")]).await
+        }
+        ("GET", "/sessions/{id}/events", 404) => service.get(&events(&unknown())).await,
+        ("GET", "/sessions/{id}/qr.svg" | "/sessions/{id}/qr.png", status) => {
+            let session = if *status == 404 { unknown() } else { service.pending().await };
+            let known = if *status == 304 {
+                service.get(&path.replace("{id}", &session.id)).await.header("etag").unwrap().to_owned()
+            } else {
+                String::new()
+            };
+            service.get_with(&path.replace("{id}", &session.id), &[("if-none-match", &known)]).await
         }
         ("DELETE", "/sessions/{id}", 204) => service.delete(&service.pending().await).await,
         ("DELETE", "/sessions/{id}", 404) => service.delete(&unknown()).await,
@@ -107,9 +138,22 @@ async fn provoke(Promise { path, method, status }: &Promise) -> Answer {
             service.store.fail();
             service.get("/readyz").await
         }
+        ("GET", "/", 200) => service.get_with("/", &[("accept", "text/html")]).await,
+        ("GET", "/", 404) => service.get("/").await,
         ("GET", path, 200) => service.get(path).await,
         _ => panic!("described, but nobody knows how to provoke it: {method} {path} {status}"),
     }
+}
+
+async fn provoke_limit(method: &str, path: &str) -> Answer {
+    let once = NonZeroU32::MIN;
+    let service = Service::start(Setup { rates: Rates { requests: once, ..RATES }, ..Setup::default() });
+    let ask = || {
+        let request = request(method.parse().unwrap(), &path.replace("{id}", &unknown().id));
+        service.send(request.extension(ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 1)))).body(Body::empty()).unwrap())
+    };
+    ask().await;
+    ask().await
 }
 
 async fn provoke_create(status: u16) -> Answer {
@@ -149,6 +193,24 @@ async fn provoke_create(status: u16) -> Answer {
     }
 }
 
+async fn provoke_renew(status: u16) -> Answer {
+    let service = Service::start(Setup { max_sessions: 1, ..Setup::default() });
+    let session = match status {
+        404 => unknown(),
+        409 => service.pending().await,
+        _ => service.polled(Verdict::Denied).await,
+    };
+    match status {
+        429 => _ = service.pending().await,
+        502 => service.provider.begins(Beginning::Fail(Failure::ProviderRejected)),
+        503 => service.provider.begins(Beginning::Fail(Failure::ProviderUnreachable)),
+        504 => service.provider.begins(Beginning::Fail(Failure::ProviderTimeout)),
+        500 => service.store.panic(),
+        _ => {}
+    }
+    service.send(renew(&session)).await
+}
+
 async fn provoke_claim(status: u16) -> Answer {
     let service = Service::plain();
     match status {
@@ -168,6 +230,10 @@ async fn provoke_claim(status: u16) -> Answer {
         }
         _ => panic!("nobody knows how to provoke {status}"),
     }
+}
+
+fn events(session: &Ours) -> String {
+    format!("{}/events", session.path())
 }
 
 fn unknown() -> Ours {

@@ -1,5 +1,6 @@
 //! `POST /sessions`.
 
+use anteroom::http::callers::Caller;
 use anteroom::kernel::verdict::{Failure, Verdict};
 use axum::body::Body;
 use axum::http::Method;
@@ -176,6 +177,29 @@ async fn a_caller_uses_only_its_providers_and_allowed_scopes() {
     with(r#"{"provider": "acme"}"#).await.is_problem(403, "provider_not_allowed");
     with(r#"{"provider": "gamma"}"#).await.is_problem(400, "invalid_request");
     with(r#"{"provider": "beta", "scope": "openid admin"}"#).await.is_problem(403, "scope_not_allowed");
+}
+
+#[tokio::test]
+async fn a_caller_with_scopes_of_its_own_gets_no_others() {
+    let limited = |scopes: &[&str]| {
+        let scopes = Some(scopes.iter().map(|scope| (*scope).to_owned()).collect());
+        Service::start(Setup { callers: vec![Caller { scopes, ..caller(None) }], ..Setup::default() })
+    };
+    let ask = async |service: &Service, body: &'static str| {
+        let request = request(Method::POST, "/sessions").header("authorization", format!("Bearer {CALLER_KEY}"));
+        service.send(request.header("content-type", "application/json").body(Body::from(body)).unwrap()).await
+    };
+    let service = limited(&["openid", "email"]);
+    assert_eq!(ask(&service, "{}").await.status, 201);
+    assert_eq!(ask(&service, r#"{"scope": "openid"}"#).await.status, 201);
+    ask(&service, r#"{"scope": "openid profile"}"#).await.is_problem(403, "scope_not_allowed");
+    ask(&service, r#"{"scope": "email"}"#).await.is_problem(403, "scope_not_allowed");
+    assert_eq!(service.provider.scopes(), ["openid"; 2]);
+
+    let service = limited(&["profile"]);
+    ask(&service, "{}").await.is_problem(403, "scope_not_allowed");
+    assert_eq!(ask(&service, r#"{"scope": "profile"}"#).await.status, 201);
+    assert_eq!(service.provider.scopes(), ["profile"]);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! What holds for every path: unknown ones, headers, request ids, other origins, and the small resources of the service.
 
 use anteroom::http::OPENAPI;
+use anteroom::http::cors::Origins;
+use anteroom::kernel::verdict::Verdict;
 use axum::body::Body;
 use axum::http::Method;
 
@@ -12,7 +14,7 @@ async fn every_unknown_path_is_the_same_404() {
     let first = service.get("/").await;
     first.is_problem(404, "not_found");
     let session = service.pending().await;
-    let below = format!("/sessions/{}/events", session.id);
+    let below = format!("/sessions/{}/nothing", session.id);
     for path in ["/sessions/", "/sessions/../admin", "/%2e%2e", "//", "/metrics", "/livez/", "/LIVEZ", &below] {
         let answer = service.get(path).await;
         assert_eq!((answer.status, &answer.body), (first.status, &first.body), "{path}");
@@ -56,27 +58,49 @@ async fn the_service_tells_of_itself() {
     assert_eq!(service.get("/livez").await.status, 200);
 }
 
-#[tokio::test]
-async fn scripts_of_allowed_origins_may_watch_and_nothing_else() {
-    let service = Service::start(Setup { allowed_origins: vec!["https://tv.example".parse().unwrap()], ..Setup::default() });
-    let session = service.pending().await;
-    let from = async |origin: &str, path: &str| {
-        let answer = service.get_with(path, &[("origin", origin)]).await;
-        answer.header("access-control-allow-origin").map(str::to_owned)
-    };
-    assert_eq!(from("https://tv.example", &session.path()).await.as_deref(), Some("https://tv.example"));
-    assert_eq!(from("https://evil.example", &session.path()).await, None);
-    assert_eq!(from("https://tv.example", "/providers").await, None);
+/// Whether the origin may, by the preflight and by the answer itself.
+async fn may(service: &Service, origin: &str, method: Method, path: &str) -> bool {
+    let preflight = request(Method::OPTIONS, path).header("origin", origin).header("access-control-request-method", method.as_str());
+    let preflight = service.send(preflight.body(Body::empty()).unwrap()).await;
+    let answer = service.send(request(method.clone(), path).header("origin", origin).body(Body::empty()).unwrap()).await;
+    let allowed = [&preflight, &answer].map(|answer| answer.header("access-control-allow-origin") == Some(origin));
+    assert_eq!(allowed[0], allowed[1], "{origin} {method} {path}");
+    if allowed[0] {
+        assert_eq!(preflight.header("access-control-allow-methods"), Some(method.as_str()), "the one that was asked for");
+        let headers = preflight.header("access-control-allow-headers").unwrap();
+        assert!(["prefer", "if-none-match", "last-event-id"].iter().all(|name| headers.contains(name)));
+        let exposed = answer.header("access-control-expose-headers").unwrap();
+        assert!(exposed.contains("etag") && exposed.contains("retry-after"));
+    }
+    allowed[0]
+}
 
-    let ask = |path: &str| {
-        let asked = request(Method::OPTIONS, path).header("origin", "https://tv.example");
-        service.send(asked.header("access-control-request-method", "GET").body(Body::empty()).unwrap())
-    };
-    let preflight = ask(&session.path()).await;
-    assert_eq!(preflight.header("access-control-allow-methods"), Some("GET,HEAD"));
-    assert!(preflight.header("access-control-allow-headers").unwrap().contains("if-none-match"));
-    assert_eq!(ask(&format!("{}/claim", session.path())).await.status, 405);
-    assert_eq!(ask("/sessions").await.status, 405);
+#[tokio::test]
+async fn watching_and_owning_are_allowed_apart_to_scripts_of_other_origins() {
+    let (watcher, owner) = ("https://tv.example", "https://kiosk.example");
+    let list = |origin: &str| vec![origin.parse().unwrap()];
+    let only_watchers = Setup { origins: Origins { watchers: list(watcher), owners: Vec::new() }, ..Setup::default() };
+    let both = Setup { origins: Origins { watchers: list(watcher), owners: list(owner) }, ..Setup::default() };
+    for (setup, has_owner) in [(only_watchers, false), (both, true)] {
+        let service = Service::start(setup);
+        // Settled, so that its stream of events ends.
+        let session = service.polled(Verdict::Denied).await.path();
+        let watched =
+            [("", Method::GET), ("/events", Method::GET), ("/qr.svg", Method::GET), ("/qr.png", Method::GET), ("/check", Method::POST)];
+        for (below, method) in watched {
+            let path = format!("{session}{below}");
+            assert!(may(&service, watcher, method.clone(), &path).await, "{path}");
+            assert_eq!(may(&service, owner, method.clone(), &path).await, has_owner, "{path}");
+            assert!(!may(&service, "https://evil.example", method, &path).await, "{path}");
+        }
+        let owned =
+            [(session.clone(), Method::DELETE), (format!("{session}/claim"), Method::POST), (format!("{session}/renew"), Method::POST)];
+        for (path, method) in owned.into_iter().chain([("/sessions".to_owned(), Method::POST)]) {
+            assert!(!may(&service, watcher, method.clone(), &path).await, "{path}");
+            assert_eq!(may(&service, owner, method, &path).await, has_owner, "{path}");
+        }
+        assert!(!may(&service, watcher, Method::GET, "/providers").await);
+    }
 }
 
 #[tokio::test]

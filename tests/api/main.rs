@@ -1,6 +1,8 @@
 //! The public API as its users see it. Every answer of every test here is held against `openapi.yaml`.
 
 mod agreement;
+mod capabilities;
+mod check;
 mod claim;
 #[path = "../support/clock.rs"]
 mod clock;
@@ -9,6 +11,11 @@ mod connections;
 mod contract;
 mod create;
 mod edges;
+mod events;
+mod faults;
+mod limits;
 mod page;
+mod qr;
 mod read;
+mod renew;
 mod service;

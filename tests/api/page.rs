@@ -4,11 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anteroom::kernel::verdict::Verdict;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use sha2::{Digest, Sha256};
 
-use crate::service::{Answer, Beginning, Service, Setup};
+use crate::service::{Answer, Beginning, Service, Setup, caller};
 
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
@@ -50,13 +47,13 @@ async fn the_page_shows_the_code_and_nothing_that_could_run() {
         "&#60;b&#62;&#38;&#34;&#39;",
         "&#60;img src=x onerror=alert(1)&#62;",
         "The &#60;acme&#62; ID",
-        "/&#39;onclick=&#39;alert(1)<",
+        "id.acme.test/&#39;onclick=&#39;alert(1)<",
         "&#38;lt=2&#38;user_code=&#39;onclick",
     ] {
         assert!(html.contains(shown), "{shown} in {html}");
     }
     assert_eq!(html.matches("<script").count(), 1);
-    assert!(html.contains("only if you asked for it yourself"));
+    assert!(html.contains("only if you started this sign-in yourself"));
     assert!(html.contains(">10:15 UTC</time>"));
     assert!(html.contains("<noscript><meta http-equiv=\"refresh\""));
     assert!(!html.contains("ars_"));
@@ -76,15 +73,23 @@ async fn an_address_that_is_not_of_the_web_is_no_link() {
 async fn the_policy_allows_just_the_script_and_the_style_of_the_page() {
     let service = Service::plain();
     let session = service.pending().await;
-    let page = page(&service, &session.path(), &[]).await;
-    let policy = page.header("content-security-policy").unwrap();
-    assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
-    for element in ["script", "style"] {
-        let (_, rest) = page.text().split_once(&format!("<{element}>")).unwrap();
-        let (inner, _) = rest.split_once(&format!("</{element}>")).unwrap();
-        let hash = STANDARD.encode(Sha256::digest(inner));
-        assert!(policy.contains(&format!("{element}-src 'sha256-{hash}'")), "{element}: {policy}");
+    let mut nonces = Vec::new();
+    for path in [session.path(), service.pending().await.path(), "/".to_owned()] {
+        let page = page(&service, &path, &[]).await;
+        let policy = page.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
+        let (_, rest) = policy.split_once("script-src 'nonce-").unwrap();
+        let (nonce, _) = rest.split_once('\'').unwrap();
+        assert!(policy.contains(&format!("style-src 'nonce-{nonce}'")));
+        for element in ["<script", "<style"] {
+            assert_eq!(page.text().matches(element).count(), 1);
+            assert!(page.text().contains(&format!("{element} nonce=\"{nonce}\">")));
+        }
+        assert!(!page.text().contains(" style=") && !page.text().contains(" onclick="));
+        nonces.push(nonce.to_owned());
     }
+    nonces.dedup();
+    assert_eq!(nonces.len(), 3, "each page has a nonce of its own");
 }
 
 #[tokio::test]
@@ -94,6 +99,8 @@ async fn the_page_has_tags_of_its_own() {
     let first = page(&service, &session.path(), &[]).await;
     assert_eq!(first.header("etag"), Some("\"2-html-en\""));
     assert_eq!(page(&service, &session.path(), &[]).await.body, first.body);
+    let german = page(&service, &session.path(), &[("accept-language", "de"), ("if-none-match", "\"2-html-en\"")]).await;
+    assert_eq!((german.status.as_u16(), german.header("etag")), (200, Some("\"2-html-de\"")));
     let again = page(&service, &session.path(), &[("if-none-match", "\"2-html-en\"")]).await;
     assert_eq!((again.status.as_u16(), again.header("content-security-policy")), (304, None));
     assert_eq!(page(&service, &session.path(), &[("if-none-match", "\"2\"")]).await.status, 200);
@@ -103,7 +110,7 @@ async fn the_page_has_tags_of_its_own() {
 async fn the_page_tells_the_end_and_shows_no_code_then() {
     let service = Service::plain();
     for (verdict, says) in
-        [(Verdict::Denied, "declined"), (Verdict::Expired, "time for this sign-in is over"), (Verdict::Rejected, "refused the sign-in")]
+        [(Verdict::Denied, "declined"), (Verdict::Expired, "code has expired"), (Verdict::Rejected, "refused the sign-in")]
     {
         let session = service.polled(verdict).await;
         let page = page(&service, &session.path(), &[]).await;
@@ -111,7 +118,7 @@ async fn the_page_tells_the_end_and_shows_no_code_then() {
         assert!(!page.text().contains("WDJB-MJHT") && !page.text().contains("http-equiv"));
     }
     let session = service.authorized().await;
-    assert!(page(&service, &session.path(), &[]).await.text().contains("You have signed in"));
+    assert!(page(&service, &session.path(), &[]).await.text().contains("You are signed in"));
 }
 
 #[tokio::test]
@@ -122,11 +129,76 @@ async fn restarts_are_shown_where_they_are_counted() {
     let service = Service::start(setup);
     let session = service.pending().await;
     let first = page(&service, &session.path(), &[]).await;
-    assert!(first.text().contains("<span class=\"restarts\">3</span>"));
+    assert!(first.text().contains("<strong class=\"restarts\">3</strong>"));
     let tag = first.header("etag").unwrap().to_owned();
     restarts.store(4, Ordering::SeqCst);
     let news = page(&service, &session.path(), &[("if-none-match", &tag)]).await;
-    assert!(news.text().contains("<span class=\"restarts\">4</span>"));
+    assert!(news.text().contains("<strong class=\"restarts\">4</strong>"));
+}
+
+#[tokio::test]
+async fn the_page_speaks_the_language_that_weighs_most() {
+    let service = Service::plain();
+    let session = service.pending().await;
+    for (accepted, spoken) in [
+        ("", "en"),
+        ("de", "de"),
+        ("DE-at", "de"),
+        ("es-419,es;q=0.9,en;q=0.8", "es"),
+        ("fr, de;q=0.5, en;q=0.4", "de"),
+        ("fr", "en"),
+        ("en;q=0.5, es;q=0.7", "es"),
+        ("de;q=0", "en"),
+        ("*", "en"),
+        ("ja, *;q=0.1", "en"),
+        ("\"><script>alert(1)</script>", "en"),
+        ("de;q=nan, es;q=0.1", "es"),
+    ] {
+        let page = page(&service, &session.path(), &[("accept-language", accepted)]).await;
+        assert!(page.text().contains(&format!("<html lang=\"{spoken}\">")), "{accepted}");
+        assert_eq!(page.header("etag").unwrap(), format!("\"2-html-{spoken}\""));
+    }
+}
+
+#[tokio::test]
+async fn the_page_says_when_the_provider_does_not_answer() {
+    let service = Service::plain();
+    let session = service.pending().await;
+    for _ in 0..3 {
+        service.provider.says(Verdict::Unreachable { ambiguous: false, retry_after: None });
+    }
+    let unreachable = || !service.app.sessions.get(session.id.parse().unwrap()).unwrap().provider_reachable();
+    service.advance_until(unreachable).await;
+    let page = page(&service, &session.path(), &[]).await;
+    assert!(page.text().contains("is not answering at the moment") && page.text().contains("WDJB-MJHT"));
+}
+
+#[tokio::test]
+async fn people_can_begin_where_no_key_is_needed() {
+    let service = Service::start(Setup { providers: &["beta", "acme"], ..Setup::default() });
+    let open = page(&service, "/", &[]).await;
+    for shown in
+        ["data-provider=\"acme\"", "data-provider=\"beta\"", "Sign in with The &#60;acme&#62; ID", "<noscript>", "data-do=\"renew\""]
+    {
+        assert!(open.text().contains(shown), "{shown} in {}", open.text());
+    }
+    service.get("/").await.is_problem(404, "not_found");
+    service.get_with("/", &[("accept", "*/*")]).await.is_problem(404, "not_found");
+
+    let closed = Service::start(Setup { callers: vec![caller(None)], ..Setup::default() });
+    let closed = page(&closed, "/", &[]).await;
+    assert!(closed.text().contains("begins on your device") && !closed.text().contains("<button"));
+}
+
+/// Only the page that began a sign-in, which is the start page, can hold its secret.
+#[tokio::test]
+async fn a_watchers_page_offers_nothing_that_only_the_owner_may_do() {
+    let service = Service::plain();
+    for verdict in [Verdict::Denied, Verdict::Expired] {
+        let session = service.polled(verdict).await;
+        let page = page(&service, &session.path(), &[]).await;
+        assert!(!page.text().contains("Get a new code") && !page.text().contains("data-do=\"renew\""));
+    }
 }
 
 async fn page(service: &Service, path: &str, headers: &[(&str, &str)]) -> Answer {

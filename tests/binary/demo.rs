@@ -1,6 +1,6 @@
 //! `anteroom demo`, as the person in front of it uses it: two pages and their buttons.
 
-use reqwest::header::{CONTENT_TYPE, ORIGIN};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
 use reqwest::{Method, StatusCode, Url};
 use serde_json::json;
 
@@ -20,10 +20,10 @@ async fn both_pages_are_where_the_demo_says() {
     let said = demo.service.program.stderr().join("\n");
     assert!(said.contains(&demo.service.url) && said.contains(demo.page.as_str()), "{said}");
 
-    let front = demo.service.request(Method::GET, "/").send().await.unwrap();
+    let front = demo.service.request(Method::GET, "/").header(ACCEPT, "text/html").send().await.unwrap();
     assert_eq!(front.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
-    assert!(front.text().await.unwrap().contains("Sign in</button>"));
-    for path in ["/demo/tv.css", "/demo/tv.js", "/readyz", "/providers"] {
+    assert!(front.text().await.unwrap().contains("Sign in with Demo provider"));
+    for path in ["/readyz", "/providers"] {
         let status = demo.service.request(Method::GET, path).send().await.unwrap().status();
         assert_eq!(status, StatusCode::OK, "{path}");
     }
@@ -41,8 +41,8 @@ async fn a_sign_in_succeeds_although_its_poller_is_crashed_three_times() {
     demo.press("approve", session.user_code()).await;
 
     assert_eq!(session.outcome().await["status"], "authorized");
-    let crashes = demo.service.request(Method::GET, &format!("/demo/crashes/{}", session.id));
-    assert_eq!(crashes.send().await.unwrap().text().await.unwrap(), "3");
+    let page = demo.service.request(Method::GET, &format!("/sessions/{}", session.id)).header(ACCEPT, "text/html");
+    assert!(page.send().await.unwrap().text().await.unwrap().contains("<strong class=\"restarts\">3</strong>"));
     let log = demo.service.program.stderr();
     let restarts = log.iter().filter(|line| line.contains("started again")).count();
     assert_eq!(restarts, 3, "{log:#?}");

@@ -1,7 +1,9 @@
 //! The shipped binary, as a user meets it.
 #![cfg(feature = "demo")]
 
+mod canary;
 mod commands;
+mod crowd;
 mod demo;
 mod log;
 mod metrics;

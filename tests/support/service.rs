@@ -160,6 +160,15 @@ impl Program {
         Self::start_read(command(environment, arguments), |_| false)
     }
 
+    /// May have so many files open, connections among them.
+    pub fn start_with_files(files: u32, arguments: &[&str]) -> Self {
+        let plain = command(&[], arguments);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).arg(plain.get_program()).args(plain.get_args());
+        command.current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
+        Self::start_read(command, |_| false)
+    }
+
     /// After a line with `mark` in it nobody reads on, and the pipe fills up.
     pub fn start_read_until(mark: &'static str, arguments: &[&str]) -> Self {
         Self::start_read(command(&[], arguments), move |line| line.contains(mark))
@@ -300,6 +309,10 @@ fn command(environment: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ANTEROOM_")) {
         command.env_remove(name);
+    }
+    // The default store is one file in the working folder, which one process at a time may use.
+    if !environment.iter().any(|(name, _)| name.starts_with("ANTEROOM_STORE")) {
+        command.env("ANTEROOM_STORE__URL", "memory:");
     }
     command.envs(environment.iter().copied()).args(arguments).current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
     command

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CLAIM_WINDOW, Claimed, Digest, Due, Held, Lapsed, Refused, Session, State, Terms, Verifying};
+use super::{CLAIM_WINDOW, Claimed, Digest, Held, Lapsed, Refused, Session, State, Terms, Verifying};
 use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::Failure;
 
@@ -28,7 +28,7 @@ impl Session {
     }
 
     /// The owner wants no more of it: what waits is cancelled, what has tokens is cancelled and revoked, what is claimed is
-    /// acknowledged (its tokens erased). Anything else is left as it is.
+    /// acknowledged (its tokens erased); a new code is not waited for. Anything else is left as it is.
     ///
     /// # Errors
     /// [`Refused::Settled`] when there was nothing to do.
@@ -42,11 +42,12 @@ impl Session {
                 self.state = State::Claimed { at, held: None };
                 Ok(self.durably())
             }
-            _ => Err(Refused::Settled),
+            _ => self.forgo_renewal().map_err(|_| Refused::Settled),
         }
     }
 
-    /// Ends a session that cannot go on, for a reason on our side or before it had a code.
+    /// Ends a session that cannot go on, for a reason on our side or before it had a code; one that is being renewed stays as it
+    /// ended.
     ///
     /// # Errors
     /// [`Refused::Settled`], also for an authorized session: its tokens wait for their owner whatever happens to pollers.
@@ -57,6 +58,7 @@ impl Session {
                 let grant = Arc::clone(grant);
                 Ok(self.revoking(grant, now).become_visibly(State::Failed { at: now, failure }))
             }
+            _ if self.is_renewing() => Ok(self.renewal_failed(failure)),
             _ => Err(Refused::Settled),
         }
     }
@@ -70,7 +72,7 @@ impl Session {
             self.creation = None;
             return Ok(Lapsed::Kept(self.durably()));
         }
-        if !matches!(self.due(terms), Some((at, Due::Lapse)) if at <= now) {
+        if self.lapses_at(terms).is_none_or(|at| now < at) {
             return Err(Refused::NotDue);
         }
         match self.state.clone() {

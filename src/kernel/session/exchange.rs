@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::{
-    Attempt, Doubt, Errand, OpenAttempt, Pending, Refused, Session, State, Terms, Urgency, VERIFICATION_PERIOD, VERIFICATION_RETRY,
-    Verifying,
+    Attempt, CHECK_EVERY, Doubt, Errand, Kind, OpenAttempt, Pending, Refused, Session, State, Terms, Urgency, VERIFICATION_PERIOD,
+    VERIFICATION_RETRY, Verifying,
 };
 use crate::kernel::pace::{Jitter, Pace};
 use crate::kernel::time::Timestamp;
@@ -26,15 +26,15 @@ impl Session {
         }
         let errand = match (&self.state, &self.revocation) {
             (_, Some(revocation)) if revocation.next_at <= now => Errand::Revoke(Arc::clone(&revocation.grant)),
-            (State::Starting, None) => Errand::Begin,
-            (State::Pending(pending), None) if pending.next_poll_at <= now && !pending.is_hopeless() => {
+            _ if self.is_beginning() => Errand::Begin,
+            (State::Pending(pending), _) if pending.next_poll_at <= now && !pending.is_hopeless() => {
                 Errand::Poll(Arc::clone(&pending.device_code))
             }
-            (State::Verifying(verifying), None) if verifying.next_at <= now => Errand::Verify(Arc::clone(&verifying.grant)),
+            (State::Verifying(verifying), _) if verifying.next_at <= now => Errand::Verify(Arc::clone(&verifying.grant)),
             _ => return Err(Refused::NotDue),
         };
         self.attempts = self.attempts.wrapping_add(1);
-        self.open_attempt = Some(OpenAttempt { since: now, answered: false });
+        self.open_attempt = Some(OpenAttempt { since: now, answered: false, kind: errand.kind() });
         let attempt = Attempt(self.attempts);
         Ok((self, Some((attempt, errand))))
     }
@@ -56,20 +56,23 @@ impl Session {
     /// # Errors
     /// [`Refused::Stale`] when the attempt is not the open one.
     pub fn answered(mut self, attempt: Attempt) -> Result<Self, Refused> {
+        let is_for_an_older_code = self.is_for_an_older_code(attempt);
         match &mut self.open_attempt {
             Some(open) if self.attempts == attempt.0 => open.answered = true,
+            _ if is_for_an_older_code => {}
             _ => return Err(Refused::Stale),
         }
         Ok(self)
     }
 
-    /// The device authorization response (RFC 8628 §3.2): `starting` becomes `pending`. The first poll waits one interval.
+    /// The device authorization response (RFC 8628 §3.2): what is `starting` or being renewed becomes `pending`. The first poll
+    /// waits one interval.
     ///
     /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one, or the session is no longer `starting`.
+    /// [`Refused::Stale`] when the attempt is not the open one, or no code is wanted any more.
     pub fn began(self, attempt: Attempt, began: Began, now: Timestamp, jitter: Jitter) -> Result<Self, Refused> {
         let mut next = self.close(attempt)?;
-        if !matches!(next.state, State::Starting) {
+        if !next.is_beginning() {
             return Err(Refused::Stale);
         }
         let Began { device_code, prompt, interval } = began;
@@ -80,34 +83,41 @@ impl Session {
             expires_at: prompt.expires_at,
             pace,
             next_poll_at: now,
+            not_before: now,
+            checked_at: Timestamp::default(),
             doubt: Doubt::None,
             failures: 0,
             gibberish: 0,
         };
-        pending.next_poll_at = pending.no_later_than_last(pace.next(now, 0, None, jitter), now);
+        pending.schedule(now, 0, None, jitter);
         next.prompt = Some(prompt);
-        Ok(next.become_visibly(State::Pending(pending)))
+        Ok(next.renewed(attempt).become_visibly(State::Pending(pending)))
     }
 
-    /// The provider gave no code: `starting` becomes `failed`.
+    /// The provider gave no code: `starting` becomes `failed`, what was to be renewed stays as it ended.
     ///
     /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one, or the session is no longer `starting`.
+    /// [`Refused::Stale`] when the attempt is not the open one, or no code is wanted any more.
     pub fn not_begun(self, attempt: Attempt, failure: Failure, now: Timestamp) -> Result<Self, Refused> {
         let next = self.close(attempt)?;
-        if !matches!(next.state, State::Starting) {
+        if !next.is_beginning() {
             return Err(Refused::Stale);
         }
         next.fail(failure, now)
     }
 
     /// A token response (RFC 8628 §3.5), received at `now`, or the verdict on tokens that were withheld. A grant that comes after
-    /// the session was settled is kept only to be revoked.
+    /// the session was settled, or for an older code, is kept only to be revoked.
     ///
     /// # Errors
     /// [`Refused::Stale`] when the attempt is not the open one.
     pub fn report(self, attempt: Attempt, verdict: Verdict, now: Timestamp, jitter: Jitter, terms: &Terms) -> Result<Self, Refused> {
-        let asked = self.open_attempt.map(|open| open.since);
+        if let Verdict::Authorized(grant) | Verdict::Unverified(grant) | Verdict::Untrusted(grant) = &verdict
+            && self.is_for_an_older_code(attempt)
+        {
+            return Ok(self.revoking(Arc::clone(grant), now).durably());
+        }
+        let (asked, kind) = self.open_attempt.map(|open| (open.since, open.kind)).unzip();
         let next = self.close(attempt)?;
         match (next.state.clone(), verdict) {
             (State::Pending(pending), verdict) => {
@@ -116,7 +126,7 @@ impl Session {
             }
             (State::Verifying(verifying), verdict) => Ok(next.verified(verifying, verdict, now, terms)),
             // While the tokens were being verified the session was settled, and they are being revoked already.
-            (_, Verdict::Authorized(_) | Verdict::Unverified(_) | Verdict::Untrusted(_)) if next.revocation.is_some() => Ok(next),
+            _ if kind == Some(Kind::Verify) => Ok(next),
             (_, Verdict::Authorized(grant) | Verdict::Unverified(grant) | Verdict::Untrusted(grant)) if next.is_settled() => {
                 Ok(next.revoking(grant, now).durably())
             }
@@ -194,22 +204,43 @@ impl Session {
                 next.revocation = Some(revocation.tried(now));
                 Ok(next)
             }
-            _ => {
-                next.revocation = None;
+            revocation => {
+                next.revocation = revocation.as_ref().and_then(|revocation| revocation.then.clone());
                 Ok(next.durably())
             }
         }
     }
 
+    /// A watcher asks for a poll as soon as the provider's pace allows: our own back-off is cut short, nothing else.
+    ///
+    /// # Errors
+    /// [`Refused::NotDue`] when nothing is polled for, [`Refused::TooOften`] less than [`CHECK_EVERY`] after the last time.
+    pub fn check(mut self, now: Timestamp) -> Result<Self, Refused> {
+        let State::Pending(pending) = &mut self.state else { return Err(Refused::NotDue) };
+        if now < pending.checked_at + CHECK_EVERY {
+            return Err(Refused::TooOften);
+        }
+        pending.checked_at = now;
+        pending.next_poll_at = pending.next_poll_at.min(pending.not_before);
+        Ok(self)
+    }
+
+    /// A code is wanted of the provider.
+    fn is_beginning(&self) -> bool {
+        matches!(self.state, State::Starting) || self.is_renewing()
+    }
+
     fn abandoned(mut self, now: Timestamp) -> Self {
-        self.open_attempt = None;
-        if let Some(revocation) = &self.revocation {
-            self.revocation = (now < revocation.until).then(|| revocation.tried(now));
+        let Some(open) = self.open_attempt.take() else { return self };
+        if open.kind == Kind::Revoke {
+            self.revocation = self
+                .revocation
+                .and_then(|revocation| if now < revocation.until { Some(revocation.tried(now)) } else { revocation.then.clone() });
         } else if let State::Verifying(verifying) = &mut self.state {
             verifying.next_at = now + VERIFICATION_RETRY;
         } else if let State::Pending(pending) = &mut self.state {
             pending.doubt = Doubt::Sent;
-            pending.next_poll_at = pending.no_later_than_last(pending.pace.next(now, 0, None, Jitter::default()), now);
+            pending.schedule(now, 0, None, Jitter::default());
         }
         self
     }
@@ -224,7 +255,7 @@ impl Session {
 
     fn wait(mut self, mut pending: Pending, now: Timestamp, retry_after: Option<Duration>, jitter: Jitter) -> Self {
         let was_reachable = self.provider_reachable();
-        pending.next_poll_at = pending.no_later_than_last(pending.pace.next(now, pending.failures, retry_after, jitter), now);
+        pending.schedule(now, pending.failures, retry_after, jitter);
         self.state = State::Pending(pending);
         if self.provider_reachable() != was_reachable {
             self.revision = self.revision.saturating_add(1);
@@ -234,8 +265,18 @@ impl Session {
 }
 
 impl Pending {
+    pub fn began_at(&self) -> Timestamp {
+        self.began_at
+    }
+
     pub fn pace(&self) -> Pace {
         self.pace
+    }
+
+    /// The next poll after an answer (or what counts as one) at `answered`.
+    fn schedule(&mut self, answered: Timestamp, failures: u8, retry_after: Option<Duration>, jitter: Jitter) {
+        self.next_poll_at = self.no_later_than_last(self.pace.next(answered, failures, retry_after, jitter), answered);
+        self.not_before = self.pace.next(answered, 0, retry_after, Jitter::default());
     }
 
     /// The last poll comes at the expiry, or one gap after the last answer where that is later; no back-off delays it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{Creation, Digest, Doubt, Held, Opening, Pending, Revocation, Session, SessionId, State, Status, Verifying};
+use super::{Creation, Digest, Doubt, Held, Opening, Pending, Renewal, Revocation, Session, SessionId, State, Status, Verifying};
 use crate::kernel::pace::{Jitter, Pace};
 use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::{DeviceCode, Failure, Grant, Prompt};
@@ -35,6 +35,8 @@ pub struct Facts {
     prompt: Option<Prompt>,
     creation: Option<CreationFacts>,
     revoke_until: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "is_none")]
+    renewals: u8,
     state: StateFacts,
 }
 
@@ -79,6 +81,10 @@ enum StateFacts {
     Failed { at: Timestamp, failure: Failure },
 }
 
+fn is_none(renewals: &u8) -> bool {
+    *renewals == 0
+}
+
 /// The parts of a record contradict each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Contradiction;
@@ -112,6 +118,7 @@ impl Session {
                     until: *until,
                 }),
                 revoke_until: revocation.map(|revocation| revocation.until),
+                renewals: self.renewals(),
                 state,
             },
             secrets: Secrets {
@@ -145,7 +152,7 @@ impl Session {
             _ => return Err(Contradiction),
         };
         let revocation = match (facts.revoke_until, revocation) {
-            (Some(until), Some(grant)) if now < until => Some(Revocation { grant, next_at: now, until }),
+            (Some(until), Some(grant)) if now < until => Some(Revocation { grant, next_at: now, until, then: None }),
             (Some(_), Some(_)) | (None, None) => None,
             _ => return Err(Contradiction),
         };
@@ -160,6 +167,7 @@ impl Session {
             attempts: 0,
             open_attempt: None,
             revocation: revocation.map(Arc::new),
+            renewal: Renewal::restored(facts.renewals),
             state,
         }))
     }
@@ -249,9 +257,20 @@ impl Pending {
         now: Timestamp,
         jitter: Jitter,
     ) -> Self {
-        let mut pending =
-            Self { device_code, began_at, expires_at, pace, next_poll_at: NEVER, doubt: Doubt::Restart, failures: 0, gibberish: 0 };
+        let mut pending = Self {
+            device_code,
+            began_at,
+            expires_at,
+            pace,
+            next_poll_at: NEVER,
+            not_before: NEVER,
+            checked_at: Timestamp::default(),
+            doubt: Doubt::Restart,
+            failures: 0,
+            gibberish: 0,
+        };
         if now < expires_at {
+            pending.not_before = pace.after_restart(now, Jitter::default());
             pending.next_poll_at = pending.no_later_than_last(pace.after_restart(now, jitter), now);
         }
         pending

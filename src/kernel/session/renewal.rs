@@ -1,0 +1,107 @@
+//! A new code for a session that was denied or has expired, because its owner asks for one.
+//!
+//! The request changes nothing that others see. Only when the provider has given a code does the session become pending again,
+//! under the same id; if it gives none the session stays as it ended. Attempts keep their numbers, so what is reported for an
+//! older code is refused, and tokens for one are revoked.
+
+use std::sync::Arc;
+
+use super::{Attempt, Refused, Session, State};
+use crate::kernel::time::Timestamp;
+use crate::kernel::verdict::Failure;
+
+/// What the owner's requests have come to.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Renewal {
+    made: u8,
+    /// Attempts up to this number were for older codes.
+    fence: u32,
+    request: Request,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Request {
+    #[default]
+    None,
+    Asked(Timestamp),
+    Failed(Failure),
+}
+
+/// How often one session gets a new code.
+pub const MAX_RENEWALS: u8 = 5;
+
+impl Renewal {
+    /// After a restart nobody is left to report for an older code.
+    pub(super) fn restored(made: u8) -> Option<Arc<Self>> {
+        (made > 0).then(|| Arc::new(Self { made, ..Self::default() }))
+    }
+}
+
+impl Session {
+    /// Asks for a new code.
+    ///
+    /// # Errors
+    /// [`Refused::NotRenewable`]: it is neither denied nor expired, was renewed [`MAX_RENEWALS`] times, or is being renewed.
+    pub fn renew(self, now: Timestamp) -> Result<Self, Refused> {
+        let has_ended = matches!(self.state, State::Denied { .. } | State::Expired { .. });
+        if !has_ended || self.is_renewing() || self.renewals() >= MAX_RENEWALS {
+            return Err(Refused::NotRenewable);
+        }
+        Ok(self.with_request(Request::Asked(now)))
+    }
+
+    /// Nobody waits for the new code any more; one that still comes is refused.
+    ///
+    /// # Errors
+    /// [`Refused::Stale`] when none was being waited for.
+    pub fn forgo_renewal(self) -> Result<Self, Refused> {
+        if self.is_renewing() { Ok(self.with_request(Request::None)) } else { Err(Refused::Stale) }
+    }
+
+    /// How often it got a new code.
+    pub fn renewals(&self) -> u8 {
+        self.renewal.as_ref().map_or(0, |renewal| renewal.made)
+    }
+
+    pub fn is_renewing(&self) -> bool {
+        self.renewing_since().is_some()
+    }
+
+    /// Why the last request for a new code came to nothing.
+    pub fn renewal_failure(&self) -> Option<Failure> {
+        match self.renewal.as_ref()?.request {
+            Request::Failed(failure) => Some(failure),
+            Request::None | Request::Asked(_) => None,
+        }
+    }
+
+    pub(super) fn renewing_since(&self) -> Option<Timestamp> {
+        match self.renewal.as_ref()?.request {
+            Request::Asked(at) => Some(at),
+            Request::None | Request::Failed(_) => None,
+        }
+    }
+
+    pub(super) fn renewal_failed(self, failure: Failure) -> Self {
+        self.with_request(Request::Failed(failure))
+    }
+
+    /// The code that `attempt` brought takes the place of all earlier ones.
+    pub(super) fn renewed(mut self, attempt: Attempt) -> Self {
+        if self.is_renewing() {
+            let made = self.renewals().saturating_add(1);
+            self.renewal = Some(Arc::new(Renewal { made, fence: attempt.0, request: Request::None }));
+        }
+        self
+    }
+
+    pub(super) fn is_for_an_older_code(&self, attempt: Attempt) -> bool {
+        self.renewal.as_ref().is_some_and(|renewal| attempt.0 <= renewal.fence)
+    }
+
+    fn with_request(mut self, request: Request) -> Self {
+        let renewal = self.renewal.as_deref().copied().unwrap_or_default();
+        self.renewal = Some(Arc::new(Renewal { request, ..renewal }));
+        self
+    }
+}
