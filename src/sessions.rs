@@ -5,6 +5,8 @@
 //! session's [turn](shard::Turn) while it is on its way to the store, any other is one step under the lock. Durable changes run
 //! in tracked tasks, so whoever asked may go away and the change is still whole.
 
+mod agenda;
+mod change;
 mod create;
 mod quota;
 mod renew;
@@ -15,7 +17,7 @@ use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -30,11 +32,10 @@ pub use self::restore::Restored;
 use self::shard::Shard;
 use crate::clock::Clock;
 use crate::kernel::pace::Jitter;
-use crate::kernel::session::{Attempt, Digest, Errand, Lapsed, Refused, Session, SessionId, Status, Terms};
-use crate::kernel::table::Lane;
+use crate::kernel::session::{Attempt, Digest, Errand, Refused, Session, SessionId, Status, Terms};
 use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::{Began, Failure, Grant, Verdict};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 #[derive(Clone)]
 pub struct Sessions {
@@ -339,186 +340,14 @@ impl Sessions {
         self.shared.tasks.spawn(async move { sessions.fail(id, Failure::InternalError).await });
     }
 
-    /// The earliest deadline of each lane. Until [`sleep`](Self::sleep) is called every change rings the bell.
-    pub fn deadlines(&self) -> BTreeMap<Lane, Timestamp> {
-        self.shared.alarm.store(u64::MAX, Ordering::SeqCst);
-        let mut earliest = BTreeMap::new();
-        for shard in &self.shared.shards {
-            for (lane, at) in shard.lock().table.deadlines() {
-                earliest.entry(lane.clone()).and_modify(|known: &mut Timestamp| *known = at.min(*known)).or_insert(at);
-            }
-        }
-        earliest
-    }
-
-    /// The scheduler sleeps until `alarm`, or until something is due earlier.
-    pub async fn sleep(&self, alarm: Timestamp) {
-        self.shared.alarm.store(alarm.as_millis(), Ordering::SeqCst);
-        tokio::select! {
-            () = self.shared.bell.notified() => {}
-            () = self.shared.clock.sleep_until(alarm) => {}
-        }
-    }
-
-    /// Whether a session of `lanes` is due.
-    pub fn is_due(&self, lanes: &[Lane], now: Timestamp) -> bool {
-        self.longest_due(lanes).is_some_and(|(at, ..)| at <= now)
-    }
-
-    /// The session of `lanes` that has been due for longest; see [`Table::set_off`](crate::kernel::table::Table::set_off).
-    pub fn set_off_next(&self, lanes: &[Lane], now: Timestamp) -> Option<SessionId> {
-        let (_, shard, lane) = self.longest_due(lanes)?;
-        shard.lock().table.set_off(lane, now, 1).pop()
-    }
-
-    fn longest_due<'a>(&self, lanes: &'a [Lane]) -> Option<(Timestamp, &Shard, &'a Lane)> {
-        let first = |shard: &'_ Arc<Shard>, lane: &'a Lane| Some((shard.lock().table.deadline(lane)?, lane));
-        let in_shard = |shard| lanes.iter().filter_map(|lane| first(shard, lane)).min_by_key(|(at, _)| *at);
-        let firsts = self.shared.shards.iter().filter_map(|shard| in_shard(shard).map(|(at, lane)| (at, &**shard, lane)));
-        firsts.min_by_key(|(at, ..)| *at)
-    }
-
-    /// What is due in `lane` before `from` becomes due at some time in `over` from then on.
-    pub fn spread(&self, lane: &Lane, from: Timestamp, over: Duration) {
-        for shard in &self.shared.shards {
-            shard.lock().table.spread(lane, from, over);
-        }
-    }
-
-    /// Does what time alone demands of the sessions that are due, in tasks of their own and not too many at once.
-    pub fn lapse_due(&self, now: Timestamp) {
-        while let Ok(permit) = Arc::clone(&self.shared.lapsing).try_acquire_owned()
-            && let Some(id) = self.set_off_next(&[Lane::Time], now)
-        {
-            let sessions = self.clone();
-            self.shared.tasks.spawn(async move {
-                sessions.lapse(id).await;
-                drop(permit);
-                sessions.shared.bell.notify_one();
-            });
-        }
-    }
-
-    /// Whether more sessions may lapse now.
-    pub fn may_lapse(&self) -> bool {
-        self.shared.lapsing.available_permits() > 0
-    }
-
     /// Waits for the changes that are on their way to the store.
     pub async fn drain(&self) {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
 
-    async fn lapse(&self, id: SessionId) {
-        let _turn = self.shard(id).turn(id).await;
-        let Some(current) = self.peek(id) else { return };
-        match Session::clone(&current).lapse(self.now(), &self.shared.terms) {
-            Ok(Lapsed::Kept(next)) => {
-                // Where the store refuses, the agenda brings the session back.
-                let _ = self.write(&current, next).await;
-            }
-            Ok(Lapsed::Forgotten) => {
-                if self.shared.store.remove(id).await.is_ok() {
-                    self.forget(id);
-                }
-            }
-            Err(_) => {}
-        }
-    }
-
     async fn fail(&self, id: SessionId, failure: Failure) {
         self.persevere(id, move |session, now| Ok((Some(session.fail(failure, now)?), ()))).await;
-    }
-}
-
-// === prepare, make durable, publish ===
-
-impl Sessions {
-    /// Takes the turn, lets `decide` prepare the next session, makes it durable and publishes it. No next session: nothing to
-    /// change.
-    async fn change<T>(
-        &self,
-        id: SessionId,
-        decide: impl Fn(Session, Timestamp) -> Result<(Option<Session>, T), Refused>,
-    ) -> Result<T, ChangeError> {
-        let _turn = self.shard(id).turn(id).await;
-        let current = self.peek(id).ok_or(ChangeError::Refused(Refused::Unknown))?;
-        let (next, outcome) = decide(Session::clone(&current), self.now()).map_err(ChangeError::Refused)?;
-        if let Some(next) = next {
-            self.write(&current, next).await?;
-        }
-        Ok(outcome)
-    }
-
-    /// A change that must not be lost: offered to the store until it is durable or the kernel refuses it. The turn is free in
-    /// between.
-    async fn persevere(&self, id: SessionId, decide: impl Fn(Session, Timestamp) -> Result<(Option<Session>, ()), Refused>) {
-        while self.change(id, &decide).await == Err(ChangeError::Store) {
-            self.shared.clock.sleep_until(self.now() + STORE_RETRY).await;
-        }
-    }
-
-    /// The caller holds the turn.
-    async fn write(&self, current: &Arc<Session>, next: Session) -> Result<(), ChangeError> {
-        if next.version() != current.version() {
-            self.save(current.version(), &next).await?;
-        }
-        let mut inner = self.shard(next.id()).lock();
-        self.publish(&mut inner, current, next).map(|_| ()).map_err(ChangeError::Refused)
-    }
-
-    async fn save(&self, expected: u64, next: &Session) -> Result<(), ChangeError> {
-        match self.shared.store.save(expected, Arc::new(next.clone())).await {
-            Ok(()) => Ok(()),
-            Err(StoreError::Conflict | StoreError::Unavailable) => Err(ChangeError::Store),
-            Err(StoreError::Unknown) => loop {
-                match self.shared.store.version(next.id()).await {
-                    Ok(Some(version)) if version == next.version() => return Ok(()),
-                    Ok(_) => return Err(ChangeError::Store),
-                    Err(_) => self.shared.clock.sleep_until(self.now() + STORE_RETRY).await,
-                }
-            },
-        }
-    }
-
-    fn publish(&self, inner: &mut shard::Inner, current: &Session, next: Session) -> Result<Arc<Session>, Refused> {
-        let next = inner.table.commit(next)?;
-        if next.revision() != current.revision() || next.is_renewing() != current.is_renewing() {
-            inner.wake_watchers(next.id());
-        }
-        if current.is_live() && !next.is_live() {
-            self.shared.quota.release(next.opening());
-        }
-        if current.creation().is_some() && next.creation().is_none() {
-            self.shared.creations.forget(current);
-        }
-        if current.status() != next.status() {
-            self.shared.observer.moved(current, &next);
-        }
-        self.ring(&next);
-        Ok(next)
-    }
-
-    fn forget(&self, id: SessionId) {
-        let mut inner = self.shard(id).lock();
-        let Some(gone) = inner.table.forget(id) else { return };
-        inner.wake_watchers(id);
-        drop(inner);
-        if gone.is_live() {
-            self.shared.quota.release(gone.opening());
-        }
-        self.shared.creations.forget(&gone);
-        self.shared.observer.gone(&gone);
-    }
-
-    /// Wakes the scheduler if this session is due before it meant to look again.
-    fn ring(&self, session: &Session) {
-        if let Some((at, _)) = session.due(&self.shared.terms)
-            && at.as_millis() < self.shared.alarm.load(Ordering::SeqCst)
-        {
-            self.shared.bell.notify_one();
-        }
     }
 }
 
