@@ -36,7 +36,7 @@ const LABEL: &str = "label must be a string of at most 200 characters, without c
 const MEMBERS: [(&str, &str); 3] = [("provider", PROVIDER), ("scope", SCOPE), ("label", LABEL)];
 const LABEL_LIMIT: usize = 200;
 /// For the provider, which is given 20 s, and the store.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub async fn create(
     State(api): State<Arc<Api>>,

@@ -13,7 +13,7 @@ use super::conditional::{Format, Known, PREFERENCE_APPLIED, Reading, VARY};
 use super::extract::{Id, Key, Owned};
 use super::problem::{Code, Problem};
 use super::view::{GrantView, SessionView};
-use super::{Api, in_time, page};
+use super::{Api, create, in_time, page};
 use crate::kernel::session::{Session, Status};
 
 /// For the store to make a change durable.
@@ -51,7 +51,7 @@ pub async fn cancel(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<Sta
 
 /// A new code under the same id, for its owner.
 pub async fn renew(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<Response, Problem> {
-    let session = api.sessions.renew(id).await?;
+    let session = in_time(&api, create::PATIENCE, api.sessions.renew(id)).await?;
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(SessionView::new(&session, None))).into_response())
 }
 

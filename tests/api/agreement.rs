@@ -96,7 +96,6 @@ fn find_media<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
 async fn provoke(Promise { path, method, status }: &Promise) -> Answer {
     let service = Service::plain();
     match (method.as_str(), path.as_str(), status) {
-        (method, path, 429) if path != "/sessions" => provoke_limit(method, path).await,
         ("POST", "/sessions", status) => provoke_create(*status).await,
         ("POST", "/sessions/{id}/renew", status) => provoke_renew(*status).await,
         ("POST", "/sessions/{id}/check", 404) => service.send(check(&unknown().path())).await,
@@ -105,6 +104,7 @@ async fn provoke(Promise { path, method, status }: &Promise) -> Answer {
             let first = service.send(check(&session.path())).await;
             if *status == 202 { first } else { service.send(check(&session.path())).await }
         }
+        (method, path, 429) => provoke_limit(method, path).await,
         ("POST", "/sessions/{id}/claim", status) => provoke_claim(*status).await,
         ("GET", "/sessions/{id}", 200) => service.get(&service.pending().await.path()).await,
         ("GET", "/sessions/{id}", 304) => service.get_with(&service.pending().await.path(), &[("if-none-match", "*")]).await,

@@ -110,12 +110,12 @@ impl Cage {
         let database = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("canary-{}.db", Uuid::new_v4()));
         let configuration = TempFile::new(&format!(
             "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nclaim_ttl = \"2s\"\n\
-             [store]\nurl = \"sqlite://{}\"\n[providers.acme]\nissuer = \"{}\"\nclient_id = \"tv\"\nclient_secret = \"{CLIENT_SECRET}\"\nscopes = [\"profile\"]\n\
+             [providers.acme]\nissuer = \"{}\"\nclient_id = \"tv\"\nclient_secret = \"{CLIENT_SECRET}\"\nscopes = [\"profile\"]\n\
              [[callers]]\nname = \"tv\"\nkey_sha256 = \"{key}\"\n",
-            database.display(),
             provider.issuer(),
         ));
-        let program = Program::start(&["serve", "--log", "trace", "--config", configuration.path()]);
+        let store = format!("sqlite://{}", database.display());
+        let program = Program::start_in(&[("ANTEROOM_STORE__URL", &store)], &["serve", "--log", "trace", "--config", configuration.path()]);
         let metrics = program.stderr_after("metrics on ").await;
         let service = Service::of(program).await;
         Self { provider, service, metrics, problems: Vec::new(), issued: Vec::new(), configuration, database }

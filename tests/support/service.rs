@@ -165,6 +165,7 @@ impl Program {
         let plain = command(&[], arguments);
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).arg(plain.get_program()).args(plain.get_args());
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
         Self::start_read(command, |_| false)
     }
