@@ -2,6 +2,7 @@
 
 #[cfg(feature = "demo")]
 pub mod demo;
+mod files;
 mod observer;
 pub mod service;
 
@@ -13,11 +14,12 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error_span};
 
 use self::observer::{Crashes, Witness};
 use crate::clock::Clock;
 use crate::kernel::session::{SessionId, Terms};
-use crate::metrics::Metrics;
+use crate::metrics::{Asked, Metrics};
 use crate::poller;
 use crate::provider::gate::{Gate, Pass};
 use crate::provider::settings::Settings;
@@ -100,6 +102,10 @@ impl App {
 
         let (watchdog, kennel) = watchdog();
         let (metrics, crashes, broken) = (Arc::<Metrics>::default(), Arc::<Crashes>::default(), CancellationToken::new());
+        store.observe(Box::new({
+            let metrics = Arc::clone(&metrics);
+            move |changes, took| metrics.committed(changes, took)
+        }));
         let witness = Witness { metrics: Arc::clone(&metrics), crashes: Arc::clone(&crashes), watchdog: watchdog.clone() };
         let sessions = Sessions::new(terms, quota, Arc::clone(&clock), Arc::clone(&store), bell, Arc::new(witness));
         let restored = sessions.restore().await?;
@@ -181,7 +187,9 @@ impl Children for Crew {
         match key {
             Child::Poller(id) => {
                 let metrics = Arc::clone(&self.metrics);
-                poller::run(id, sessions, providers, ticket, beat, move |asked| metrics.asked(asked)).boxed()
+                let observe = move |asked: Asked<'_>| observer::asked(id, asked, &metrics);
+                let span = error_span!("poller", session = observer::fingerprint(id));
+                poller::run(id, sessions, providers, ticket, beat, observe).instrument(span).boxed()
             }
             Child::Scheduler => {
                 let watchdog = self.watchdog.clone();

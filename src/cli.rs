@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use reqwest::Url;
 use secrecy::SecretString;
 
+use crate::config;
 use crate::telemetry::{self, Format};
 
 /// Signs people in on devices that cannot show a login page.
@@ -29,7 +30,7 @@ pub enum Command {
     Login(Box<Login>),
     /// Check the configuration, and what each provider supports
     Check(ConfigFile),
-    /// Look after the keys that seal secrets in the store
+    /// Make keys for callers, and look after those that seal secrets in the store
     #[command(subcommand)]
     Keys(Keys),
     /// Exit with 0 if the service is ready, else with 1
@@ -47,6 +48,12 @@ pub struct ConfigFile {
 
 #[derive(Clone, PartialEq, Eq, Debug, Subcommand)]
 pub enum Keys {
+    /// Make a key for a caller, and the lines for the configuration that let it in
+    Caller {
+        /// What logs and metrics call it; unique in the configuration
+        #[arg(value_parser = caller_name)]
+        name: String,
+    },
     /// Add a new key to the key file; it seals from the next start on, the old ones still open
     Rotate(ConfigFile),
 }
@@ -131,6 +138,10 @@ impl ConfigFile {
         let default = Path::new(DEFAULT_FILE);
         self.path.as_deref().or_else(|| default.exists().then_some(default))
     }
+}
+
+fn caller_name(text: &str) -> Result<String, String> {
+    config::caller_name(text).map(|name| name.to_string())
 }
 
 fn service_url(text: &str) -> Result<Url, String> {

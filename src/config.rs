@@ -23,7 +23,7 @@ use secrecy::SecretString;
 use crate::kernel::session::Terms;
 use crate::provider::settings::Settings;
 
-pub use self::caller::Caller;
+pub use self::caller::{Caller, name as caller_name};
 pub use self::http::HttpSettings;
 use self::section::{Errors, Section};
 pub use self::source::environment;

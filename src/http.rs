@@ -5,12 +5,14 @@
 //! only watches ([`extract::Id`]).
 
 pub mod callers;
+pub mod client;
 mod conditional;
 pub mod cors;
 mod create;
 mod events;
 mod extract;
 pub mod health;
+pub mod limit;
 mod page;
 pub mod problem;
 mod providers;
@@ -22,10 +24,12 @@ mod view;
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::{from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::future::BoxFuture;
@@ -34,11 +38,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::{DefaultOnFailure, TraceLayer};
-use tracing::{Level, Span, debug_span};
+use tracing::{Level, Span, error_span};
 
 use self::callers::Callers;
 use self::cors::Origins;
 use self::health::Health;
+use self::limit::{Limits, limited};
 use self::problem::{Code, Problem};
 use crate::kernel::session::SessionId;
 use crate::provider::Providers;
@@ -51,6 +56,7 @@ pub struct Api {
     pub sessions: Sessions,
     pub providers: Arc<Providers>,
     pub callers: Callers,
+    pub limits: Limits,
     pub health: Arc<dyn Fn() -> BoxFuture<'static, Health> + Send + Sync>,
     /// How often the pollers of a session were restarted, where the page is to show it.
     pub restarts: Option<Arc<dyn Fn(SessionId) -> u32 + Send + Sync>>,
@@ -60,6 +66,7 @@ pub struct Api {
 }
 
 pub fn router(api: Api) -> Router {
+    let api = Arc::new(api);
     let mut watching = Router::new()
         .route("/sessions/{id}", get(sessions::read).delete(sessions::cancel))
         .route("/sessions/{id}/events", get(events::read))
@@ -88,14 +95,15 @@ pub fn router(api: Api) -> Router {
         .merge(watching)
         .merge(owning)
         .fallback(async || Problem::from(Code::NotFound))
-        .with_state(Arc::new(api))
+        .with_state(Arc::clone(&api))
+        .layer(from_fn_with_state(api, limited))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
         .layer(SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         .layer(SetResponseHeaderLayer::if_not_present(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")))
-        .layer(axum::middleware::map_request(only_sane_request_ids))
+        .layer(map_request(only_sane_request_ids))
 }
 
 async fn openapi() -> Response {
@@ -110,7 +118,8 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
 fn span(request: &Request) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     let request_id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
-    debug_span!("request", method = %request.method(), route, request_id)
+    // Of the highest level, so that a line has its request's id whatever else is logged.
+    error_span!("request", method = %request.method(), route, request_id)
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -122,6 +131,16 @@ async fn only_sane_request_ids(mut request: Request) -> Request {
         request.headers_mut().remove(REQUEST_ID);
     }
     request
+}
+
+/// Waits for a change as long as a client can be expected to. It goes on without us, and may yet happen.
+async fn in_time<T, E: Into<Problem>>(api: &Api, patience: Duration, change: impl Future<Output = Result<T, E>>) -> Result<T, Problem> {
+    let clock = api.sessions.clock();
+    tokio::select! {
+        biased;
+        changed = change => changed.map_err(Into::into),
+        () = clock.sleep_until(clock.now() + patience) => Err(Code::StoreUnavailable.into()),
+    }
 }
 
 impl Api {

@@ -49,6 +49,7 @@ pub mod demo;
 pub mod healthcheck;
 pub mod http;
 pub mod kernel;
+pub mod keys;
 pub mod login;
 pub mod metrics;
 pub mod poller;

@@ -9,12 +9,14 @@ use anteroom::check::{Row, render};
 use anteroom::cli::{Cli, Command, ConfigFile, Keys};
 use anteroom::clock::SystemClock;
 use anteroom::config::{Config, environment};
+use anteroom::keys::CallerKey;
 use anteroom::shutdown::{Shutdown, Signals};
 use anteroom::store::seal::Keyring;
 use anteroom::{healthcheck, login, telemetry};
 use clap::Parser;
 use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
+use tracing::error;
 
 /// What was asked for did not happen.
 const FAILURE: u8 = 1;
@@ -23,9 +25,10 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = telemetry::init(cli.log.format, &cli.log.filter) {
-        return refuse(USAGE, error);
-    }
+    let telemetry = match telemetry::init(cli.log.format, &cli.log.filter) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return refuse(USAGE, error),
+    };
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(FAILURE, format_args!("threads cannot be started: {error}")),
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
     let exit = runtime.block_on(run(cli.command));
     // Dropping it would wait for name look-ups, which can take longer than we may take to stop.
     runtime.shutdown_background();
+    drop(telemetry);
     exit
 }
 
@@ -60,6 +64,13 @@ async fn run(command: Command) -> ExitCode {
         Command::Check(file) => match load(&file) {
             Ok(config) => check(&config).await,
             Err(exit) => exit,
+        },
+        Command::Keys(Keys::Caller { name }) => match CallerKey::generate(name) {
+            Ok(key) => match write!(io::stdout(), "{key}") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => refuse(FAILURE, format_args!("the key could not be shown: {error}")),
+            },
+            Err(error) => refuse(FAILURE, format_args!("no key can be made: {error}")),
         },
         Command::Keys(Keys::Rotate(file)) => match load(&file) {
             Ok(config) => rotate(&config),
@@ -92,11 +103,15 @@ async fn serve(service: Service) -> ExitCode {
         Err(error) => return refuse(FAILURE, format_args!("the address is unknown: {error}")),
     }
     if let Some(address) = service.admin_address() {
-        eprintln!("metrics on http://{address}/metrics");
+        tell(format_args!("metrics on http://{address}/metrics"));
     }
     match service.run(shutdown).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => refuse(FAILURE, error),
+        Err(error) => {
+            // By now nobody may read stderr any more, and whoever writes there directly could wait for ever.
+            error!("{error}");
+            ExitCode::from(FAILURE)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is counted, and how Prometheus is told. Labels are bounded: providers, states, verdicts and routes, never an id.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::kernel::session::Status;
@@ -30,6 +31,12 @@ pub struct Metrics {
     unreadable_rows: Counter,
     requests: Family<Labels<3>, Counter>,
     request_seconds: Family<Labels<1>, Histogram>,
+    commit_seconds: Histogram,
+    batch_size: Histogram,
+    store_queue: Gauge,
+    open_streams: Gauge,
+    reachable: Family<Labels<1>, Gauge<i64, AtomicI64>>,
+    log_lines_dropped: Counter,
 }
 
 /// One exchange with a provider, as the poller saw it.
@@ -63,8 +70,15 @@ impl Default for Metrics {
             unreadable_rows: Counter::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 3.0, 11))),
+            commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.5, 12)),
+            batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
+            store_queue: Gauge::default(),
+            open_streams: Gauge::default(),
+            reachable: Family::default(),
+            log_lines_dropped: Counter::default(),
             registry: Registry::default(),
         };
+        registry.register("build", "Which Anteroom this is", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("sessions", "Sessions in the table, by state", metrics.sessions.clone());
         registry.register("sessions_created", "Sign-ins begun", metrics.created.clone());
         registry.register("sessions_settled", "Sign-ins ended, by outcome; of failed ones the failure code", metrics.settled.clone());
@@ -87,6 +101,21 @@ impl Default for Metrics {
             "Time until the answer's header, long polls included",
             Unit::Seconds,
             metrics.request_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "store_commit",
+            "Time for one commit, and with it for all changes in it",
+            Unit::Seconds,
+            metrics.commit_seconds.clone(),
+        );
+        registry.register("store_batch_size", "Changes in one commit", metrics.batch_size.clone());
+        registry.register("store_queue", "Changes that wait for their commit to begin", metrics.store_queue.clone());
+        registry.register("open_streams", "Clients that wait for news of a session", metrics.open_streams.clone());
+        registry.register("provider_reachable", "0 once a provider was not heard three times in a row", metrics.reachable.clone());
+        registry.register(
+            "log_lines_dropped",
+            "Log lines that nobody took in time, or nobody reads any more",
+            metrics.log_lines_dropped.clone(),
         );
         Self { registry, ..metrics }
     }
@@ -135,6 +164,28 @@ impl Metrics {
         let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
         self.requests.get_or_create(&labels).inc();
         self.request_seconds.get_or_create(&[("route", route.to_owned())]).observe(took.as_secs_f64());
+    }
+
+    pub fn committed(&self, changes: usize, took: Duration) {
+        self.batch_size.observe(changes as f64);
+        self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn queued(&self, changes: usize) {
+        self.store_queue.set(i64::try_from(changes).unwrap_or(i64::MAX));
+    }
+
+    pub fn streams(&self, open: usize) {
+        self.open_streams.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    pub fn reachable(&self, provider: &str, is_reachable: bool) {
+        self.reachable.get_or_create(&[("provider", provider.to_owned())]).set(is_reachable.into());
+    }
+
+    /// `lines` since the process began.
+    pub fn log_lines_dropped(&self, lines: u64) {
+        self.log_lines_dropped.inner().store(lines, Ordering::Relaxed);
     }
 
     /// All of it in the text format of OpenMetrics.

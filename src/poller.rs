@@ -64,8 +64,8 @@ fn heed(upstream: &Upstream, sessions: &Sessions, answer: &Answer) {
     let backlog = match answer {
         // Whether the keys can be had says nothing of the endpoints.
         Answer::Verdict(Verdict::Unverified(_)) | Answer::Revoked(_) => None,
-        Answer::Begun(Err(Failure::ProviderRateLimited { retry_after_secs })) => {
-            gate.pause_beginnings(now, retry_after_secs.map(Duration::from_secs));
+        Answer::Begun(Err(Failure::ProviderRateLimited { retry_after_secs: Some(wait) })) => {
+            gate.pause_beginnings(now, Duration::from_secs(*wait));
             gate.heard(now)
         }
         Answer::Verdict(Verdict::Throttled { retry_after }) => {

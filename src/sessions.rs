@@ -21,6 +21,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 pub use self::create::{Create, CreateError, Created, Idempotency};
 pub use self::quota::Quota;
@@ -156,6 +157,11 @@ impl Sessions {
         self.shard(id).lock().table.get(id).cloned()
     }
 
+    /// How many wait for news of a session: long polls, event streams, and creations that wait for the provider.
+    pub fn watchers(&self) -> usize {
+        self.shared.shards.iter().map(|shard| shard.lock().watchers()).sum()
+    }
+
     /// How many sessions are in each state.
     pub fn census(&self) -> BTreeMap<Status, usize> {
         let mut census = BTreeMap::new();
@@ -255,7 +261,7 @@ impl Sessions {
         F: Fn(Session, Timestamp) -> Result<(Option<Session>, T), Refused> + Send + 'static,
     {
         let sessions = self.clone();
-        let change = self.shared.tasks.spawn(async move { sessions.change(id, decide).await });
+        let change = self.shared.tasks.spawn(async move { sessions.change(id, decide).await }.in_current_span());
         change.await.unwrap_or(Err(ChangeError::Store))
     }
 }
@@ -317,12 +323,13 @@ impl Sessions {
         drop(inner);
 
         let sessions = self.clone();
-        self.shared.tasks.spawn(async move {
+        let keep = async move {
             let kept = AssertUnwindSafe(sessions.persevere(id, |session, _| Ok((Some(decide(session)?), ()))));
             if kept.catch_unwind().await.is_err() {
                 sessions.fail(id, Failure::InternalError).await;
             }
-        });
+        };
+        self.shared.tasks.spawn(keep.in_current_span());
         Ok(())
     }
 

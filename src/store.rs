@@ -13,6 +13,7 @@ pub mod sqlite;
 pub mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, pending, ready};
@@ -37,6 +38,14 @@ pub trait Store: Send + Sync + 'static {
     /// Whether changes can be written now; for readiness, so it must be quick.
     fn is_ready(&self) -> BoxFuture<'_, bool>;
 
+    /// From here on `observer` is told of every commit. Only the first to ask is told.
+    fn observe(&self, _observer: Observer) {}
+
+    /// How many changes wait for their commit to begin.
+    fn queue(&self) -> usize {
+        0
+    }
+
     /// Completes when nobody can say any more what is durable: the process must end, and the next one read it back.
     fn broken(&self) -> BoxFuture<'_, ()> {
         pending().boxed()
@@ -47,6 +56,9 @@ pub trait Store: Send + Sync + 'static {
         ready(()).boxed()
     }
 }
+
+/// Told of a commit: how many changes were in it and how long it took. Must be quick and must not panic.
+pub type Observer = Box<dyn Fn(usize, Duration) + Send + Sync>;
 
 /// A row as it came back.
 #[derive(Clone, Debug)]

@@ -1,5 +1,6 @@
 //! What the operator may write, and what is said when it is wrong.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +98,8 @@ client_id = "tv"
 name = "tv-backend"
 key_sha256 = "{KEY}"
 providers = ["acme"]
+scopes = ["openid", "email"]
+max_creates_per_minute = 30
 max_sessions = 1000
 [[callers]]
 name = "kiosk"
@@ -105,6 +108,10 @@ key_sha256 = "{}"
 allowed_origins = ["https://tv.example", "https://TV.example:8443"]
 owner_origins = ["https://kiosk.example"]
 trusted_proxies = ["10.0.0.0/8", "::1", "fd00::/8"]
+max_requests_per_minute = 1
+max_creates_per_minute = 2
+max_reads_per_minute = 3
+max_connections = 4
 "#,
             secret.path(),
             KEY.to_uppercase().replace('9', "8"),
@@ -122,6 +129,9 @@ trusted_proxies = ["10.0.0.0/8", "::1", "fd00::/8"]
     assert_eq!(config.http.allowed_origins, ["https://tv.example", "https://tv.example:8443"]);
     assert_eq!(config.http.owner_origins, ["https://kiosk.example"]);
     assert_eq!(config.http.trusted_proxies, ["10.0.0.0/8", "::1", "fd00::/8"]);
+    let http = &config.http;
+    let rates = [http.max_requests_per_minute, http.max_creates_per_minute, http.max_reads_per_minute].map(NonZeroU32::get);
+    assert_eq!((rates, http.max_connections), ([1, 2, 3], 4));
 
     let [second, acme] = &config.providers[..] else { panic!("two providers, sorted by name") };
     assert_eq!((&*second.name, &*second.display_name, second.pkce), ("a-second", "a-second", true));
@@ -146,7 +156,9 @@ trusted_proxies = ["10.0.0.0/8", "::1", "fd00::/8"]
     assert_eq!((&*backend.name, backend.key_sha256[0], backend.max_sessions), ("tv-backend", 0x9f, Some(1000)));
     assert_eq!(backend.providers.as_deref(), Some(&[Arc::from("acme")][..]));
     assert_eq!((&*kiosk.name, kiosk.key_sha256[0], kiosk.max_sessions), ("kiosk", 0x8f, None));
-    assert_eq!(kiosk.providers, None);
+    assert_eq!(backend.scopes.as_deref(), Some(&["openid".to_owned(), "email".to_owned()][..]));
+    assert_eq!(backend.max_creates_per_minute.map(NonZeroU32::get), Some(30));
+    assert_eq!((&kiosk.providers, &kiosk.scopes, kiosk.max_creates_per_minute), (&None, &None, None));
 }
 
 #[test]
@@ -497,6 +509,12 @@ fn each_mistake_has_one_clear_line() {
         ),
         (caller("providers = ['other']"), "callers[0].providers: names a provider that is not configured".to_owned()),
         (caller("providers = []"), "callers[0].providers: is empty; name at least one, or leave it out to allow all".to_owned()),
+        (caller("scopes = []"), "callers[0].scopes: is empty; name at least one, or leave it out to allow all".to_owned()),
+        (caller("scopes = 'openid'"), "callers[0].scopes: expected an array of strings, such as [\"a\", \"b\"]".to_owned()),
+        (
+            caller("max_creates_per_minute = 0"),
+            "callers[0].max_creates_per_minute: expected a whole number, 1 or more".to_owned(),
+        ),
         (caller("key = 'x'"), "callers[0].key: unknown key".to_owned()),
         (
             caller(&format!("[[callers]]\nname = 'tv'\nkey_sha256 = '{}'", KEY.replace('9', "8"))),
@@ -517,6 +535,12 @@ fn each_mistake_has_one_clear_line() {
         (format!("{ACME}[http]\ntrusted_proxies = ['proxy.test']"), networks.to_owned()),
         (format!("{ACME}[http]\ntrusted_proxies = ['::/129']"), networks.to_owned()),
         (format!("{ACME}[http]\ntrusted_proxies = ['10.0.0.0/+8']"), networks.to_owned()),
+        (
+            format!("{ACME}[http]\nmax_requests_per_minute = 0"),
+            "http.max_requests_per_minute: expected a whole number, 1 or more".to_owned(),
+        ),
+        (format!("{ACME}[http]\nmax_reads_per_minute = 5000000000"), "http.max_reads_per_minute: is too large".to_owned()),
+        (format!("{ACME}[http]\nmax_reads = 5"), "http.max_reads: unknown key".to_owned()),
     ];
     for (file, line) in cases {
         assert_eq!(lines(&file, &[]), [line], "{file}");
@@ -738,8 +762,15 @@ fn a_preset_is_completed_by_its_parameters() {
 }
 
 #[test]
-fn every_preset_is_known_to_these_tests() {
-    assert_eq!(presets::PRESETS.len(), 20);
+fn the_readme_names_every_preset_and_every_parameter() {
+    let readme = include_str!("../README.md");
+    for preset in presets::PRESETS {
+        let row = readme.lines().find(|line| line.starts_with("| `") && line.contains(&format!("`{}`", preset.name)));
+        let row = row.unwrap_or_else(|| panic!("{}", preset.name));
+        for parameter in preset.parameters {
+            assert!(row.contains(&format!("`{}`", parameter.key)), "{} {}", preset.name, parameter.key);
+        }
+    }
 }
 
 #[test]

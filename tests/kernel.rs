@@ -343,7 +343,7 @@ proptest! {
     #[test]
     fn the_agenda_names_every_session_at_its_own_deadline(delays in prop::collection::vec(0u64..10_000, 1..60)) {
         let mut table = Table::new(TERMS);
-        let lane = Lane::Provider(Arc::from("acme"));
+        let lane = Lane::Urgent(Arc::from("acme"));
         for (n, delay) in delays.iter().enumerate() {
             let opening = Opening {
                 id: Uuid::from_u128(n as u128), provider: Arc::from("acme"), caller: None, scope: Arc::from(""), label: None, secret: [0; 32],
@@ -360,6 +360,24 @@ proptest! {
             table.forget(id);
         }
         prop_assert_eq!(table.len(), delays.iter().filter(|delay| **delay > 5_000).count());
+    }
+
+    #[test]
+    fn a_backlog_is_spread_and_nothing_else_is_moved(delays in prop::collection::vec(0u64..10_000, 1..60), seed in any::<u128>()) {
+        let mut table = Table::new(TERMS);
+        let lane = Lane::Urgent(Arc::from("acme"));
+        for (n, delay) in delays.iter().enumerate() {
+            let id = Uuid::from_u128(seed.wrapping_add((n as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+            let opening = Opening {
+                id, provider: Arc::from("acme"), caller: None, scope: Arc::from(""), label: None, secret: [0; 32],
+            };
+            table.insert(Session::open(opening, None, START + Duration::from_millis(*delay))).expect("new");
+        }
+        let from = START + Duration::from_millis(5_000);
+        table.spread(&lane, from, secs(10));
+        prop_assert!(table.deadline(&lane) >= Some(from), "nothing is due before");
+        let done = table.set_off(&lane, from + secs(10), usize::MAX).len();
+        prop_assert_eq!(done, delays.len(), "and all of it is due in time");
     }
 }
 

@@ -1,12 +1,15 @@
 //! Readers: what a watcher's question costs, beside a handler that only writes the same bytes.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anteroom::app::App;
 use anteroom::http::callers::Callers;
+use anteroom::http::client::Proxies;
 use anteroom::http::health::Health;
+use anteroom::http::limit::{Limits, Rates};
 use anteroom::http::{Api, router};
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -66,6 +69,11 @@ pub fn api(app: &App) -> Api {
         sessions: app.sessions.clone(),
         providers: Arc::clone(&app.providers),
         callers: Callers::default(),
+        limits: Limits::new(
+            Rates { requests: NonZeroU32::MAX, creates: NonZeroU32::MAX, reads: NonZeroU32::MAX },
+            Proxies::default(),
+            app.sessions.clock(),
+        ),
         health: Arc::new(|| async { Health { store: true, watchdog: true } }.boxed()),
         restarts: None,
         origins: Default::default(),

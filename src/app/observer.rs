@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{Child, Crew};
 use crate::kernel::session::{Session, SessionId, State};
-use crate::metrics::Metrics;
+use crate::kernel::time::Timestamp;
+use crate::metrics::{Asked, Metrics};
 use crate::sessions::Observer;
+use crate::telemetry::{AUDIT, EXCHANGE, SUPERVISION};
 use crate::watchdog::{Cause, Event, Watchdog};
 
 /// How often the poller of each session crashed, for people who want to see it.
@@ -23,9 +26,6 @@ pub struct Witness {
     pub crashes: Arc<Crashes>,
     pub watchdog: Watchdog<Crew>,
 }
-
-/// The log that says who did what: no codes, no tokens, and of the session's id, which is itself a capability, only a digest.
-const AUDIT: &str = "audit";
 
 impl Observer for Witness {
     fn opened(&self, session: &Session) {
@@ -49,7 +49,8 @@ impl Observer for Witness {
         if after.is_settled() {
             self.metrics.settled(provider, outcome);
         }
-        info!(target: AUDIT, event = outcome, session = fingerprint(after.id()), provider);
+        let lasted_ms = settled_at(after).map(|at| in_ms(at.since(after.opened_at())));
+        info!(target: AUDIT, event = outcome, session = fingerprint(after.id()), provider, lasted_ms);
     }
 
     fn lost(&self, session: &Session) {
@@ -69,6 +70,13 @@ impl Crashes {
     }
 }
 
+/// Logs and counts an exchange with a provider.
+pub(super) fn asked(id: SessionId, asked: Asked<'_>, metrics: &Metrics) {
+    let Asked { provider, errand, answer, took, late } = asked;
+    metrics.asked(asked);
+    debug!(target: EXCHANGE, session = fingerprint(id), provider, errand, answer, took_ms = in_ms(took), late_ms = in_ms(late));
+}
+
 /// Logs and counts what went wrong under the watchdog.
 pub(super) fn observe(event: &Event<Child>, metrics: &Metrics, crashes: &Crashes) {
     match event {
@@ -78,18 +86,18 @@ pub(super) fn observe(event: &Event<Child>, metrics: &Metrics, crashes: &Crashes
                 Cause::Hung => "hung",
             };
             metrics.crashed(key.task(), cause);
-            warn!(task = key.task(), session = key.session(), cause, "crashed");
+            warn!(target: SUPERVISION, task = key.task(), session = key.session(), cause, "crashed");
             if let Child::Poller(id) = key {
                 *crashes.0.lock().entry(*id).or_default() += 1;
             }
         }
         Event::Restarted { key, after } => {
             metrics.restarted();
-            warn!(task = key.task(), session = key.session(), after_ms = after.as_millis(), "started again");
+            warn!(target: SUPERVISION, task = key.task(), session = key.session(), after_ms = in_ms(*after), "started again");
         }
         Event::GaveUp { key } => {
             metrics.gave_up();
-            error!(task = key.task(), session = key.session(), "crashed six times in a row, given up");
+            error!(target: SUPERVISION, task = key.task(), session = key.session(), "crashed six times in a row, given up");
         }
     }
 }
@@ -110,11 +118,25 @@ impl Child {
     }
 }
 
-/// The first 64 bits of the id's SHA-256, in hex: the same in every line, and of no use to whoever reads the log.
-fn fingerprint(id: SessionId) -> String {
-    Sha256::digest(id.as_bytes()).iter().take(8).fold(String::new(), |mut hex, byte| {
+/// The first half of the id's SHA-256, in hex: the same in every line and the id of the session's trace, and of no use to whoever
+/// reads them.
+pub(super) fn fingerprint(id: SessionId) -> String {
+    Sha256::digest(id.as_bytes()).iter().take(16).fold(String::new(), |mut hex, byte| {
         // Writing to a String cannot fail.
         let _ = write!(hex, "{byte:02x}");
         hex
     })
+}
+
+fn settled_at(session: &Session) -> Option<Timestamp> {
+    match session.state() {
+        State::Claimed { at, .. } | State::Denied { at } | State::Expired { at } | State::Cancelled { at } | State::Failed { at, .. } => {
+            Some(*at)
+        }
+        State::Starting | State::Pending(_) | State::Verifying(_) | State::Authorized { .. } => None,
+    }
+}
+
+fn in_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -20,14 +20,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use super::{App, Parts};
+use super::{App, Parts, files};
 use crate::clock::Clock;
-use crate::config::{ADMIN_LISTEN, Config, StoreSettings};
+use crate::config::{ADMIN_LISTEN, Config, HttpSettings, StoreSettings};
 use crate::http::callers::{Caller, Callers};
+use crate::http::client::Proxies;
 use crate::http::cors::Origins;
 use crate::http::health::Health;
+use crate::http::limit::{Limiter, Rates};
 use crate::http::serve::{Limits, serve};
-use crate::http::{Api, router};
+use crate::http::{self, Api, router};
 use crate::metrics::Metrics;
 use crate::provider::Provider;
 use crate::provider::exchange::{ClientError, client_for};
@@ -37,11 +39,13 @@ use crate::sessions::Quota;
 use crate::shutdown::Shutdown;
 use crate::store::memory::MemoryStore;
 use crate::store::{OpenError, Store, StoreError, postgres, sqlite};
+use crate::telemetry::lines_dropped;
 
 /// A service that is bound to its address and not yet serving.
 pub struct Service {
     app: App,
     listener: TcpListener,
+    limits: Limits,
     router: Router,
     admin: Option<TcpListener>,
     stopping: CancellationToken,
@@ -63,6 +67,11 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 #[error("the watchdog, the scheduler or the store is gone; start the service again")]
 pub struct Unsupervised;
+
+/// Connections to the admin listener at a time.
+const ADMIN_CONNECTIONS: usize = 16;
+/// Files that are open whatever happens: the standard three, the runtime's, the listeners, the store.
+const ALWAYS_OPEN: usize = 48;
 
 /// For all that is to end, once it was told to.
 const LONGEST_STOP: Duration = Duration::from_secs(10);
@@ -113,10 +122,11 @@ impl Service {
         let store = store(&config.store, &clock).await?;
         let shares = config.callers.iter().filter_map(|caller| Some((Arc::clone(&caller.name), caller.max_sessions?)));
         let quota = Quota::new(config.max_sessions, shares);
+        let limits = Limits { max_connections: files::connections(config.http.max_connections, ours(&config)), ..Limits::default() };
         let app = App::start(Parts { clock, store, terms: config.terms, quota, providers }).await?;
         let stopping = CancellationToken::new();
         let router = router(api(&app, &config, &stopping, shows_restarts)).layer(from_fn(counting(Arc::clone(&app.metrics))));
-        Ok(Self { app, listener, router, admin, stopping })
+        Ok(Self { app, listener, limits, router, admin, stopping })
     }
 
     pub fn app(&self) -> &App {
@@ -139,12 +149,13 @@ impl Service {
     /// # Errors
     /// [`Unsupervised`]: the process should exit with a failure.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Unsupervised> {
-        let Self { app, listener, router, admin, stopping } = self;
+        let Self { app, listener, limits, router, admin, stopping } = self;
         let tasks = TaskTracker::new();
         if let Some(listener) = admin {
-            tasks.spawn(serve(listener, metrics(&app), Limits::default(), stopping.clone()));
+            let limits = Limits { max_connections: ADMIN_CONNECTIONS, ..limits };
+            tasks.spawn(serve(listener, metrics(&app), limits, stopping.clone()));
         }
-        tasks.spawn(serve(listener, router, Limits::default(), stopping.clone()));
+        tasks.spawn(serve(listener, router, limits, stopping.clone()));
         tasks.close();
         let supervised = tokio::select! {
             () = shutdown.requested() => Ok(()),
@@ -164,6 +175,12 @@ impl Service {
         }
         supervised
     }
+}
+
+/// How many files may be open beside the connections of clients.
+fn ours(config: &Config) -> usize {
+    let to_providers: usize = config.providers.iter().map(|provider| provider.limits.max_in_flight).sum();
+    ALWAYS_OPEN.saturating_add(ADMIN_CONNECTIONS).saturating_add(to_providers)
 }
 
 async fn store(settings: &StoreSettings, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, OpenError> {
@@ -205,9 +222,19 @@ fn counting(metrics: Arc<Metrics>) -> impl Fn(Request, Next) -> BoxFuture<'stati
 
 /// The admin listener's one route.
 fn metrics(app: &App) -> Router {
-    let (metrics, sessions) = (Arc::clone(&app.metrics), app.sessions.clone());
+    let (metrics, store) = (Arc::clone(&app.metrics), Arc::clone(&app.store));
+    let (sessions, providers) = (app.sessions.clone(), Arc::clone(&app.providers));
     let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    Router::new().route("/metrics", get(async move || (content_type, metrics.render(&sessions.census()))))
+    let render = async move || {
+        metrics.streams(sessions.watchers());
+        metrics.queued(store.queue());
+        metrics.log_lines_dropped(lines_dropped());
+        for upstream in providers.values() {
+            metrics.reachable(&upstream.name, upstream.gate.is_reachable());
+        }
+        (content_type, metrics.render(&sessions.census()))
+    };
+    Router::new().route("/metrics", get(render))
 }
 
 fn origins(texts: &[String]) -> Vec<HeaderValue> {
@@ -221,11 +248,16 @@ fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts:
         name: Arc::clone(&caller.name),
         key_sha256: caller.key_sha256,
         providers: caller.providers.clone(),
+        scopes: caller.scopes.clone(),
+        creates: caller.max_creates_per_minute.map(|rate| Limiter::of_caller(rate, Arc::clone(app.sessions.clock()))),
     });
+    let HttpSettings { max_requests_per_minute: requests, max_creates_per_minute: creates, max_reads_per_minute: reads, .. } = config.http;
+    let proxies = Proxies::new(config.http.trusted_proxies.iter().filter_map(|network| network.parse().ok()));
     Api {
         sessions: app.sessions.clone(),
         providers: Arc::clone(&app.providers),
         callers: Callers::new(callers),
+        limits: http::limit::Limits::new(Rates { requests, creates, reads }, proxies, app.sessions.clock()),
         health: Arc::new(move || {
             let (health, stopped) = (health.clone(), stopped.clone());
             async move {

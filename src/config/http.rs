@@ -1,12 +1,13 @@
-//! `[http]`: what the public listener believes of browsers and proxies.
+//! `[http]`: what the public listener believes of browsers and proxies, and how much it takes from whom.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use reqwest::Url;
 
-use super::section::Section;
+use super::section::{Entry, Section};
 
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpSettings {
     /// `http.allowed_origins`, `ANTEROOM_HTTP__ALLOWED_ORIGINS`: pages that may watch sign-ins from a browser (CORS), as
     /// `scheme://host[:port]` in the form in which browsers send it. Default: none.
@@ -14,18 +15,46 @@ pub struct HttpSettings {
     /// `http.owner_origins`, `ANTEROOM_HTTP__OWNER_ORIGINS`: pages that may moreover begin, claim, renew and cancel sign-ins
     /// from a browser, so that secrets and tokens get there. Default: none.
     pub owner_origins: Vec<String>,
-    /// `http.trusted_proxies`, `ANTEROOM_HTTP__TRUSTED_PROXIES`: addresses or networks (CIDR) whose `Forwarded` headers are
-    /// believed. Default: none.
+    /// `http.trusted_proxies`, `ANTEROOM_HTTP__TRUSTED_PROXIES`: addresses or networks (CIDR) whose `X-Forwarded-For` and
+    /// `Forwarded` headers are believed. Default: none; then a proxy on another machine counts as one client.
     pub trusted_proxies: Vec<String>,
+    /// `http.max_requests_per_minute`, `ANTEROOM_HTTP__MAX_REQUESTS_PER_MINUTE`: requests of one client address, or IPv6 /64.
+    /// Default 6000. This and the next do not hold for this machine itself.
+    pub max_requests_per_minute: NonZeroU32,
+    /// `http.max_creates_per_minute`, `ANTEROOM_HTTP__MAX_CREATES_PER_MINUTE`: sign-ins that one client address may begin without
+    /// a caller key. Default 600. Those with a key have the `max_creates_per_minute` of their caller.
+    pub max_creates_per_minute: NonZeroU32,
+    /// `http.max_reads_per_minute`, `ANTEROOM_HTTP__MAX_READS_PER_MINUTE`: reads of one session, whoever asks. Default 60000.
+    pub max_reads_per_minute: NonZeroU32,
+    /// `http.max_connections`, `ANTEROOM_HTTP__MAX_CONNECTIONS`: connections at a time; fewer where the process may not open as
+    /// many files. Default 10000.
+    pub max_connections: usize,
 }
+
+const MAX_REQUESTS: NonZeroU32 = NonZeroU32::new(6_000).unwrap();
+const MAX_CREATES: NonZeroU32 = NonZeroU32::new(600).unwrap();
+const MAX_READS: NonZeroU32 = NonZeroU32::new(60_000).unwrap();
+const MAX_CONNECTIONS: usize = 10_000;
 
 impl HttpSettings {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let allowed_origins = section.take("allowed_origins").and_then(|entry| entry.texts(origin)).unwrap_or_default();
         let owner_origins = section.take("owner_origins").and_then(|entry| entry.texts(origin)).unwrap_or_default();
         let trusted_proxies = section.take("trusted_proxies").and_then(|entry| entry.texts(network)).unwrap_or_default();
+        let max_requests_per_minute = section.take("max_requests_per_minute").and_then(Entry::count).unwrap_or(MAX_REQUESTS);
+        let max_creates_per_minute = section.take("max_creates_per_minute").and_then(Entry::count).unwrap_or(MAX_CREATES);
+        let max_reads_per_minute = section.take("max_reads_per_minute").and_then(Entry::count).unwrap_or(MAX_READS);
+        let max_connections = section.take("max_connections").and_then(Entry::whole).unwrap_or(MAX_CONNECTIONS);
         section.finish();
-        Self { allowed_origins, owner_origins, trusted_proxies }
+        Self {
+            allowed_origins,
+            owner_origins,
+            trusted_proxies,
+            max_requests_per_minute,
+            max_creates_per_minute,
+            max_reads_per_minute,
+            max_connections,
+        }
     }
 }
 

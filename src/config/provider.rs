@@ -200,7 +200,7 @@ fn secret_file(path: &str) -> Result<SecretString, String> {
 }
 
 /// RFC 6749 §3.3.
-fn scope(text: &str) -> Result<String, String> {
+pub(super) fn scope(text: &str) -> Result<String, String> {
     match text.chars().all(|char| matches!(char, '!' | '#'..='[' | ']'..='~')) {
         true if !text.is_empty() => Ok(text.to_owned()),
         _ => Err("has a scope that is empty or has spaces or quotes in it; write [\"openid\", \"profile\"]".to_owned()),

@@ -1,6 +1,7 @@
 //! Reading one table of the configuration. A key is known because somebody took it; [`Section::finish`] reports the others.
 
 use std::cell::RefCell;
+use std::num::NonZeroU32;
 
 use toml::Value;
 
@@ -140,6 +141,11 @@ impl<'a> Entry<'a> {
             _ => Err("expected a whole number, 1 or more".to_owned()),
         };
         self.settle(result)
+    }
+
+    /// As [`Self::whole`], for what counts without zero.
+    pub fn count(self) -> Option<NonZeroU32> {
+        self.whole().and_then(NonZeroU32::new)
     }
 
     /// An array of strings, each of which `read` accepts.

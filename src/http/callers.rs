@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::extract::bearer;
+use super::limit::{Exhausted, Limiter};
 use super::problem::{Code, Problem};
 use crate::kernel::session::Digest;
 
@@ -16,6 +17,10 @@ pub struct Caller {
     pub key_sha256: Digest,
     /// The providers it may use; absent: all.
     pub providers: Option<Vec<Arc<str>>>,
+    /// The scope tokens it may ask for, of those that the provider allows; absent: all of them.
+    pub scopes: Option<Vec<String>>,
+    /// How often it may begin sign-ins; absent: no limit of its own.
+    pub creates: Option<Limiter<()>>,
 }
 
 /// None: everybody may begin sign-ins, without a key.
@@ -55,5 +60,17 @@ impl Callers {
 impl Caller {
     pub fn may_use(&self, provider: &str) -> bool {
         self.providers.as_ref().is_none_or(|providers| providers.iter().any(|allowed| **allowed == *provider))
+    }
+
+    pub fn may_ask(&self, scope: &str) -> bool {
+        self.scopes.as_ref().is_none_or(|scopes| scopes.iter().any(|allowed| allowed == scope))
+    }
+
+    /// Counts one beginning.
+    ///
+    /// # Errors
+    /// It begins sign-ins too fast.
+    pub fn admit(&self) -> Result<(), Exhausted> {
+        self.creates.as_ref().map_or(Ok(()), |creates| creates.admit(&()))
     }
 }

@@ -1,20 +1,22 @@
 //! `POST /sessions`: begins a sign-in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::Api;
 use super::callers::Caller;
 use super::extract::{Key, json_object};
+use super::limit::Client;
 use super::problem::{Code, Problem};
 use super::view::SessionView;
+use super::{Api, in_time};
 use crate::kernel::session::Digest;
 use crate::kernel::verdict::Failure;
 use crate::provider::Upstream;
@@ -33,12 +35,25 @@ const SCOPE: &str = "scope must be one or more scope tokens (RFC 6749 section 3.
 const LABEL: &str = "label must be a string of at most 200 characters, without control characters.";
 const MEMBERS: [(&str, &str); 3] = [("provider", PROVIDER), ("scope", SCOPE), ("label", LABEL)];
 const LABEL_LIMIT: usize = 200;
+/// For the provider, which is given 20 s, and the store.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-pub async fn create(State(api): State<Arc<Api>>, headers: HeaderMap, Key(key): Key, body: Body) -> Result<Response, Problem> {
+pub async fn create(
+    State(api): State<Arc<Api>>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    Key(key): Key,
+    body: Body,
+) -> Result<Response, Problem> {
     let caller = api.callers.identify(&headers)?;
     let request: Request = json_object(&headers, body, &MEMBERS).await?;
-    let created = api.sessions.create(prepare(request, &api, caller.as_deref(), key)?).await?;
-    Ok(answer(&created))
+    let create = prepare(request, &api, caller.as_deref(), key)?;
+    match (caller, client) {
+        (Some(caller), _) => caller.admit()?,
+        (None, Client(Some(address))) => api.limits.creates.admit(&address)?,
+        (None, Client(None)) => {}
+    }
+    Ok(answer(&in_time(&api, PATIENCE, api.sessions.create(create)).await?))
 }
 
 fn answer(Created { session, secret, repeated }: &Created) -> Response {
@@ -59,7 +74,7 @@ fn prepare(request: Request, api: &Api, caller: Option<&Caller>, key: Option<Dig
     if caller.is_some_and(|caller| !caller.may_use(&upstream.name)) {
         return Err(Code::ProviderNotAllowed.into());
     }
-    let scope = scope(request.scope.as_deref(), upstream)?;
+    let scope = scope(request.scope.as_deref(), upstream, caller)?;
     let label = request.label.map(String::into_boxed_str);
     if label.as_deref().is_some_and(|label| !is_label(label)) {
         return Err(Problem::invalid(LABEL));
@@ -72,9 +87,15 @@ fn prepare(request: Request, api: &Api, caller: Option<&Caller>, key: Option<Dig
     Ok(Create { provider: Arc::clone(&upstream.name), scope, label, caller, idempotency, refusal })
 }
 
-/// The scope to ask for: what the caller names, each token once, else the provider's default.
-fn scope(wanted: Option<&str>, upstream: &Upstream) -> Result<Arc<str>, Problem> {
-    let Some(wanted) = wanted else { return Ok(upstream.scopes.join(" ").into()) };
+/// The scope to ask for: what the caller names, each token once; else the provider's default, as far as the caller may.
+fn scope(wanted: Option<&str>, upstream: &Upstream, caller: Option<&Caller>) -> Result<Arc<str>, Problem> {
+    let is_callers = |token: &str| caller.is_none_or(|caller| caller.may_ask(token));
+    let Some(wanted) = wanted else {
+        let default: Vec<&str> = upstream.scopes.iter().map(String::as_str).filter(|token| is_callers(token)).collect();
+        // An empty scope would leave it to the provider, which may give more than the caller should have.
+        let is_void = default.is_empty() && !upstream.scopes.is_empty();
+        return if is_void { Err(Code::ScopeNotAllowed.into()) } else { Ok(default.join(" ").into()) };
+    };
     let mut tokens: Vec<&str> = Vec::new();
     for token in wanted.split(' ') {
         if !is_scope_token(token) {
@@ -84,8 +105,8 @@ fn scope(wanted: Option<&str>, upstream: &Upstream) -> Result<Arc<str>, Problem>
             tokens.push(token);
         }
     }
-    let allowed = tokens.iter().all(|token| upstream.allowed_scopes.iter().any(|allowed| allowed == token));
-    if allowed { Ok(tokens.join(" ").into()) } else { Err(Code::ScopeNotAllowed.into()) }
+    let is_allowed = |token: &&str| is_callers(token) && upstream.allowed_scopes.iter().any(|allowed| allowed == token);
+    if tokens.iter().all(is_allowed) { Ok(tokens.join(" ").into()) } else { Err(Code::ScopeNotAllowed.into()) }
 }
 
 /// RFC 6749 §3.3.

@@ -4,11 +4,12 @@
 //! the same code are the same bytes, except that `invalid_request` may name one of our members or headers.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::kernel::session::{CHECK_EVERY, Refused};
+use super::limit::Exhausted;
+use crate::kernel::session::Refused;
 use crate::kernel::verdict::Failure;
 use crate::sessions::{ChangeError, CreateError, RenewError};
 
@@ -47,7 +48,12 @@ pub struct Problem {
     detail: Option<&'static str>,
     /// Seconds.
     retry_after: Option<u64>,
+    exhausted: Option<Exhausted>,
 }
+
+/// Which limit it was, and how much of it is left (draft-ietf-httpapi-ratelimit-headers).
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 struct Entry(StatusCode, &'static str, &'static str, &'static str);
 
@@ -124,7 +130,7 @@ impl Code {
             Self::TooManySessions => Entry(S::TOO_MANY_REQUESTS, "too_many_sessions",
                 "Too many sessions", "Too many sign-ins are waiting; try again later."),
             Self::RateLimited => Entry(S::TOO_MANY_REQUESTS, "rate_limited",
-                "Rate limited", "This was asked for a moment ago; try again later."),
+                "Rate limited", "Too many requests in too short a time; Retry-After says when to come back."),
             Self::InternalError => Entry(S::INTERNAL_SERVER_ERROR, "internal_error",
                 "Internal error", "Something went wrong on our side; the log has more."),
             Self::ProviderRejected => Entry(S::BAD_GATEWAY, "provider_rejected",
@@ -146,7 +152,7 @@ impl Code {
     fn default_retry_after(self) -> Option<u64> {
         match self {
             Self::TooManySessions => Some(10),
-            Self::RateLimited => Some(CHECK_EVERY.as_secs()),
+            Self::RateLimited => Some(1),
             Self::ProviderRateLimited => Some(30),
             Self::StoreUnavailable => Some(1),
             _ => None,
@@ -167,7 +173,13 @@ impl Problem {
 
 impl From<Code> for Problem {
     fn from(code: Code) -> Self {
-        Self { code, detail: None, retry_after: code.default_retry_after() }
+        Self { code, detail: None, retry_after: code.default_retry_after(), exhausted: None }
+    }
+}
+
+impl From<Exhausted> for Problem {
+    fn from(exhausted: Exhausted) -> Self {
+        Self { retry_after: Some(exhausted.wait), exhausted: Some(exhausted), ..Self::from(Code::RateLimited) }
     }
 }
 
@@ -254,6 +266,11 @@ impl IntoResponse for Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(Exhausted { policy, per_minute, wait }) = self.exhausted {
+            let values =
+                [(RATE_LIMIT_POLICY, format!("\"{policy}\";q={per_minute};w=60")), (RATE_LIMIT, format!("\"{policy}\";r=0;t={wait}"))];
+            headers.extend(values.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))));
         }
         if self.code == Code::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -1,6 +1,8 @@
 //! Connections: accepting, limiting and draining them.
 //!
-//! One timer closes whoever is silent, sends half a header or idles. HTTP/1.1 only.
+//! One timer closes whoever is silent, sends half a header or idles; another whoever does not read. HTTP/1.1 only.
+
+mod impatient;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -22,19 +24,28 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use self::impatient::Impatient;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Connections at a time; more wait to be accepted.
     pub max_connections: usize,
     /// For a request's header to arrive, from the connection's start or the end of the last answer.
     pub header_timeout: Duration,
+    /// For a peer to take some of an answer; then the connection is cut.
+    pub write_timeout: Duration,
     /// For answers under way to end once we stop; then connections are cut.
     pub drain: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_connections: 10_000, header_timeout: Duration::from_secs(30), drain: Duration::from_secs(8) }
+        Self {
+            max_connections: 10_000,
+            header_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            drain: Duration::from_secs(8),
+        }
     }
 }
 
@@ -50,7 +61,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     while let Some((stream, peer, place)) = next(&listener, &places, &stop).await {
-        let serving = connection(stream, peer, router.clone(), limits.header_timeout, stop.clone());
+        let serving = connection(stream, peer, router.clone(), limits, stop.clone());
         let cut = cut.clone();
         connections.spawn(async move {
             tokio::select! { () = serving => {}, () = cut.cancelled() => {} }
@@ -93,13 +104,13 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset)
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, header_timeout: Duration, stop: CancellationToken) {
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits, stop: CancellationToken) {
     // Answers are small and written at once; waiting for more only delays them.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| answer(router.clone(), peer, request));
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEADER);
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(MAX_HEADER);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(Impatient::new(stream, limits.write_timeout)), service));
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
         () = stop.cancelled() => {

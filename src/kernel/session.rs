@@ -325,6 +325,10 @@ impl Session {
         &self.opening
     }
 
+    pub fn opened_at(&self) -> Timestamp {
+        self.opened_at
+    }
+
     pub fn version(&self) -> u64 {
         self.version
     }

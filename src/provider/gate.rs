@@ -160,9 +160,9 @@ impl Gate {
         state.backlog(now, until)
     }
 
-    /// The provider gives no more codes for a while; sign-ins under way go on.
-    pub fn pause_beginnings(&self, now: Timestamp, retry_after: Option<Duration>) {
-        let until = now + retry_after.unwrap_or(THROTTLED).min(LONGEST_PAUSE);
+    /// The provider gives no more codes for so long; sign-ins under way go on.
+    pub fn pause_beginnings(&self, now: Timestamp, retry_after: Duration) {
+        let until = now + retry_after.min(LONGEST_PAUSE);
         let mut state = self.state.lock();
         state.full_until = state.full_until.max(until);
     }

@@ -11,6 +11,7 @@ use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest as _, Sha256};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::Sessions;
@@ -123,13 +124,14 @@ impl Sessions {
     fn creation(&self, create: Create) -> BoxFuture<'static, Outcome> {
         let sessions = self.clone();
         let key = create.idempotency.map(|idempotency| (create.caller.clone(), idempotency.key));
-        let task = self.shared.tasks.spawn(async move {
+        let create = async move {
             let outcome = sessions.create_once(create).await;
             if let Some(key) = key {
                 sessions.shared.creations.settle(key, &outcome);
             }
             outcome
-        });
+        };
+        let task = self.shared.tasks.spawn(create.in_current_span());
         task.map(|ended| ended.unwrap_or(Err(CreateError::Failed(Failure::InternalError)))).boxed()
     }
 

@@ -65,6 +65,11 @@ impl Inner {
         self.turns.contains_key(&id)
     }
 
+    pub fn watchers(&self) -> usize {
+        // One is the map's own.
+        self.watchers.values().map(|changed| Arc::strong_count(changed) - 1).sum()
+    }
+
     pub fn wake_watchers(&self, id: SessionId) {
         if let Some(changed) = self.watchers.get(&id) {
             changed.notify_waiters();

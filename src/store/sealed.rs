@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::row::Row;
 use super::seal::Keyring;
 use super::writer::{Backend, Op, Writer};
-use super::{Loaded, Store, StoreError, Unreadable};
+use super::{Loaded, Observer, Store, StoreError, Unreadable};
 use crate::clock::Clock;
 use crate::kernel::session::{Session, SessionId};
 
@@ -69,6 +69,14 @@ impl Store for SealedStore {
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {
         async move { matches!(tokio::time::timeout(PATIENCE, self.writer.probe()).await, Ok(Ok(()))) }.boxed()
+    }
+
+    fn observe(&self, observer: Observer) {
+        self.writer.observe(observer);
+    }
+
+    fn queue(&self) -> usize {
+        self.writer.queue()
     }
 
     fn broken(&self) -> BoxFuture<'_, ()> {

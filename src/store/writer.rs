@@ -3,16 +3,17 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::row::Row;
-use super::{StoreError, Unreadable};
+use super::{Observer, StoreError, Unreadable};
 use crate::clock::Clock;
 use crate::kernel::time::Timestamp;
 
@@ -58,9 +59,10 @@ pub enum Fault {
 }
 
 /// The way to the writer's task.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Writer {
     orders: mpsc::Sender<Order>,
+    observer: Arc<OnceLock<Observer>>,
     broken: CancellationToken,
 }
 
@@ -80,6 +82,7 @@ struct Work<B> {
     clock: Arc<dyn Clock>,
     orders: mpsc::Receiver<Order>,
     waiting: VecDeque<Order>,
+    observer: Arc<OnceLock<Observer>>,
     is_failing: bool,
     /// When it was last seen whether it works.
     seen_at: Timestamp,
@@ -102,10 +105,21 @@ impl Writer {
         let broken = CancellationToken::new();
         let alarm = broken.clone().drop_guard();
         let seen_at = clock.now();
-        let work = Work { backend, clock, seen_at, orders, waiting: VecDeque::new(), is_failing: false, is_broken: false, alarm };
+        let observer = Arc::<OnceLock<Observer>>::default();
+        let work = Work {
+            backend,
+            clock,
+            orders,
+            waiting: VecDeque::new(),
+            observer: Arc::clone(&observer),
+            is_failing: false,
+            seen_at,
+            is_broken: false,
+            alarm,
+        };
         #[expect(clippy::disallowed_methods, reason = "its end is noticed by everybody who waits for `broken`")]
         tokio::spawn(work.run());
-        Self { orders: send, broken }
+        Self { orders: send, observer, broken }
     }
 
     pub async fn write(&self, op: Op) -> Result<(), StoreError> {
@@ -122,6 +136,16 @@ impl Writer {
 
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.ask(Order::Probe).await
+    }
+
+    pub fn observe(&self, observer: Observer) {
+        // Only the first to ask is told.
+        let _ = self.observer.set(observer);
+    }
+
+    /// How many orders the task has not yet taken.
+    pub fn queue(&self) -> usize {
+        self.orders.max_capacity() - self.orders.capacity()
     }
 
     /// Completes once everything that was asked for before is done.
@@ -219,7 +243,11 @@ impl<B: Backend> Work<B> {
             batch.push(op);
             answers.push(answer);
         }
+        let begun = Instant::now();
         let committed = self.backend.commit(&batch).await;
+        if let Some(observe) = self.observer.get() {
+            observe(batch.len(), begun.elapsed());
+        }
         match self.heed(committed) {
             Ok(written) => {
                 for (written, answer) in written.into_iter().zip(answers) {

@@ -1,11 +1,15 @@
 //! Code and description agree, in both directions.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use anteroom::http::limit::Rates;
 use anteroom::http::problem::Code;
 use anteroom::kernel::verdict::{Failure, Verdict};
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::Method;
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -13,7 +17,7 @@ use serde_json::Value;
 use crate::check::check;
 use crate::contract::{Contract, Promise};
 use crate::renew::renew;
-use crate::service::{Answer, Beginning, Ours, Service, Setup, caller, request};
+use crate::service::{Answer, Beginning, Ours, RATES, Service, Setup, caller, request};
 
 const METHODS: [Method; 6] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::TRACE];
 
@@ -92,6 +96,7 @@ fn find_media<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
 async fn provoke(Promise { path, method, status }: &Promise) -> Answer {
     let service = Service::plain();
     match (method.as_str(), path.as_str(), status) {
+        (method, path, 429) if path != "/sessions" => provoke_limit(method, path).await,
         ("POST", "/sessions", status) => provoke_create(*status).await,
         ("POST", "/sessions/{id}/renew", status) => provoke_renew(*status).await,
         ("POST", "/sessions/{id}/check", 404) => service.send(check(&unknown().path())).await,
@@ -138,6 +143,17 @@ async fn provoke(Promise { path, method, status }: &Promise) -> Answer {
         ("GET", path, 200) => service.get(path).await,
         _ => panic!("described, but nobody knows how to provoke it: {method} {path} {status}"),
     }
+}
+
+async fn provoke_limit(method: &str, path: &str) -> Answer {
+    let once = NonZeroU32::MIN;
+    let service = Service::start(Setup { rates: Rates { requests: once, ..RATES }, ..Setup::default() });
+    let ask = || {
+        let request = request(method.parse().unwrap(), &path.replace("{id}", &unknown().id));
+        service.send(request.extension(ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 1)))).body(Body::empty()).unwrap())
+    };
+    ask().await;
+    ask().await
 }
 
 async fn provoke_create(status: u16) -> Answer {

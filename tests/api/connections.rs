@@ -1,7 +1,7 @@
 //! What only shows on real connections: time-outs, limits, draining.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anteroom::http::serve::{Limits, serve};
 use axum::Router;
@@ -14,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::service::{PATIENCE, Service};
 
-struct Server {
-    address: SocketAddr,
+pub struct Server {
+    pub address: SocketAddr,
     stop: CancellationToken,
     running: JoinSet<()>,
 }
 
 impl Server {
-    async fn start(router: Router, limits: Limits) -> Self {
+    pub async fn start(router: Router, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -30,12 +30,12 @@ impl Server {
         Self { address, stop, running }
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
     /// Sends `bytes` and reads until the server closes.
-    async fn exchange(&self, bytes: &[u8]) -> String {
+    pub async fn exchange(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
         stream.write_all(bytes).await.unwrap();
         rest(&mut stream).await
@@ -46,7 +46,7 @@ impl Server {
     }
 }
 
-async fn rest(stream: &mut TcpStream) -> String {
+pub async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     // A reset counts as an end: what came before it counts.
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the server closes");
@@ -54,7 +54,7 @@ async fn rest(stream: &mut TcpStream) -> String {
 }
 
 /// Reads one answer whose end is marked by `end`.
-async fn until(stream: &mut TcpStream, end: &str) -> String {
+pub async fn until(stream: &mut TcpStream, end: &str) -> String {
     let mut bytes = Vec::new();
     let reading = async {
         while !String::from_utf8_lossy(&bytes).ends_with(end) {
@@ -81,6 +81,42 @@ async fn the_silent_the_slow_and_the_idle_are_closed() {
     idle.write_all(LIVEZ).await.unwrap();
     assert!(until(&mut idle, "}").await.contains("200 OK"));
     assert_eq!(rest(&mut idle).await, "");
+}
+
+#[tokio::test]
+async fn who_asks_and_never_reads_is_cut_off() {
+    let limits = Limits { write_timeout: Duration::from_millis(200), ..Limits::default() };
+    let server = Server::start(Service::plain().router, limits).await;
+    let mut stream = server.connect().await;
+    let asking = async {
+        let request = b"GET /openapi.yaml HTTP/1.1\r\nhost: a\r\n\r\n".repeat(100);
+        while stream.write_all(&request).await.is_ok() {}
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("the server hangs up");
+}
+
+#[tokio::test]
+async fn who_reads_slowly_gets_it_all() {
+    let limits = Limits { write_timeout: Duration::from_millis(500), ..Limits::default() };
+    let long = "x".repeat(20 * 1024 * 1024);
+    let length = long.len();
+    let server = Server::start(Router::new().route("/", get(async move || long)), limits).await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    let (mut received, begin) = (0, Instant::now());
+    let mut buffer = vec![0; 1024 * 1024];
+    loop {
+        let count = stream.read(&mut buffer).await.unwrap();
+        received += count;
+        if count == 0 {
+            break;
+        }
+        // In all it takes longer than the time-out, which only counts while nothing moves.
+        if begin.elapsed() < Duration::from_secs(1) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    assert!(received > length && begin.elapsed() > Duration::from_secs(1), "{received} bytes in {:?}", begin.elapsed());
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! `POST /sessions`.
 
+use anteroom::http::callers::Caller;
 use anteroom::kernel::verdict::{Failure, Verdict};
 use axum::body::Body;
 use axum::http::Method;
@@ -179,14 +180,38 @@ async fn a_caller_uses_only_its_providers_and_allowed_scopes() {
 }
 
 #[tokio::test]
+async fn a_caller_with_scopes_of_its_own_gets_no_others() {
+    let limited = |scopes: &[&str]| {
+        let scopes = Some(scopes.iter().map(|scope| (*scope).to_owned()).collect());
+        Service::start(Setup { callers: vec![Caller { scopes, ..caller(None) }], ..Setup::default() })
+    };
+    let ask = async |service: &Service, body: &'static str| {
+        let request = request(Method::POST, "/sessions").header("authorization", format!("Bearer {CALLER_KEY}"));
+        service.send(request.header("content-type", "application/json").body(Body::from(body)).unwrap()).await
+    };
+    let service = limited(&["openid", "email"]);
+    assert_eq!(ask(&service, "{}").await.status, 201);
+    assert_eq!(ask(&service, r#"{"scope": "openid"}"#).await.status, 201);
+    ask(&service, r#"{"scope": "openid profile"}"#).await.is_problem(403, "scope_not_allowed");
+    ask(&service, r#"{"scope": "email"}"#).await.is_problem(403, "scope_not_allowed");
+    assert_eq!(service.provider.scopes(), ["openid"; 2]);
+
+    let service = limited(&["profile"]);
+    ask(&service, "{}").await.is_problem(403, "scope_not_allowed");
+    assert_eq!(ask(&service, r#"{"scope": "profile"}"#).await.status, 201);
+    assert_eq!(service.provider.scopes(), ["profile"]);
+}
+
+#[tokio::test]
 async fn the_providers_refusal_is_a_problem_and_leaves_no_session() {
     let service = Service::plain();
     for (failure, status, code, retry_after) in [
         (Failure::ProviderRejected, 502, "provider_rejected", None),
         (Failure::ProviderInvalidResponse, 502, "provider_invalid_response", None),
         (Failure::ProviderUnreachable, 503, "provider_unreachable", None),
-        (Failure::ProviderRateLimited { retry_after_secs: Some(7) }, 503, "provider_rate_limited", Some("7")),
         (Failure::ProviderTimeout, 504, "provider_timeout", None),
+        // The last one: for these 7 s the provider is not asked again.
+        (Failure::ProviderRateLimited { retry_after_secs: Some(7) }, 503, "provider_rate_limited", Some("7")),
     ] {
         service.provider.begins(Beginning::Fail(failure));
         let answer = service.post("{}").await;

@@ -1,6 +1,7 @@
 //! The public API as its users see it. Every answer of every test here is held against `openapi.yaml`.
 
 mod agreement;
+mod capabilities;
 mod check;
 mod claim;
 #[path = "../support/clock.rs"]
@@ -11,6 +12,8 @@ mod contract;
 mod create;
 mod edges;
 mod events;
+mod faults;
+mod limits;
 mod page;
 mod qr;
 mod read;

@@ -2,6 +2,7 @@
 //! that is advanced by hand and a store that can be broken.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,9 +10,11 @@ use std::time::Duration;
 use anteroom::app::{App, Parts};
 use anteroom::clock::Clock;
 use anteroom::http::callers::{Caller, Callers};
+use anteroom::http::client::Proxies;
 use anteroom::http::cors::Origins;
 use anteroom::http::health::Health;
-use anteroom::http::{Api, router};
+use anteroom::http::limit::Rates;
+use anteroom::http::{self, Api, router};
 use anteroom::kernel::session::{Session, SessionId, Terms};
 use anteroom::kernel::time::Timestamp;
 use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
@@ -53,6 +56,8 @@ pub struct Setup {
     pub max_sessions: usize,
     pub restarts: Option<Arc<dyn Fn(SessionId) -> u32 + Send + Sync>>,
     pub origins: Origins,
+    pub rates: Rates,
+    pub proxies: &'static [&'static str],
 }
 
 pub struct Answer {
@@ -69,11 +74,21 @@ pub struct Ours {
 }
 
 pub const PATIENCE: Duration = Duration::from_secs(25);
+/// Enough for every test that is not about them.
+pub const RATES: Rates = Rates { requests: NonZeroU32::MAX, creates: NonZeroU32::MAX, reads: NonZeroU32::MAX };
 pub const CALLER_KEY: &str = "a-caller-key";
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { providers: &["acme"], callers: Vec::new(), max_sessions: 1000, restarts: None, origins: Origins::default() }
+        Self {
+            providers: &["acme"],
+            callers: Vec::new(),
+            max_sessions: 1000,
+            restarts: None,
+            origins: Origins::default(),
+            rates: RATES,
+            proxies: &[],
+        }
     }
 }
 
@@ -82,6 +97,8 @@ pub fn caller(providers: Option<&[&str]>) -> Caller {
         name: "tv".into(),
         key_sha256: Sha256::digest(CALLER_KEY).into(),
         providers: providers.map(|names| names.iter().map(|name| Arc::from(*name)).collect()),
+        scopes: None,
+        creates: None,
     }
 }
 
@@ -109,6 +126,11 @@ impl Service {
             sessions: app.sessions.clone(),
             providers: Arc::clone(&app.providers),
             callers: Callers::new(setup.callers),
+            limits: http::limit::Limits::new(
+                setup.rates,
+                Proxies::new(setup.proxies.iter().map(|it| it.parse().unwrap())),
+                &clock.as_clock(),
+            ),
             health: Arc::new(move || {
                 let health = health.clone();
                 async move { Health { store: health.store_is_ready().await, watchdog: health.watchdog_is_ready() } }.boxed()
@@ -168,11 +190,16 @@ impl Service {
     /// A new session that has moved on because of `verdict`, to revision 3.
     pub async fn polled(&self, verdict: Verdict) -> Ours {
         let session = self.pending().await;
+        self.answered(&session, verdict).await;
+        session
+    }
+
+    /// The only session that is pending gets this answer to its poll.
+    pub async fn answered(&self, session: &Ours, verdict: Verdict) {
         self.provider.says(verdict);
         self.clock.advance(Duration::from_secs(7));
         let answer = self.get_with(&session.path(), &[("if-none-match", "\"2\""), ("prefer", "wait=60")]).await;
         assert_eq!(answer.json()["revision"], 3);
-        session
     }
 
     pub async fn authorized(&self) -> Ours {
@@ -181,6 +208,16 @@ impl Service {
 
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Watches the session until it is as wanted.
+    pub async fn until_status(&self, session: &Ours, wanted: &str) {
+        let reading = async {
+            while self.get(&session.path()).await.json()["status"] != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.expect("it comes to that");
     }
 
     /// Lets time go by, in small steps, until `done`.
@@ -387,11 +424,17 @@ pub struct Brittle {
     rows: MemoryStore,
     broken: AtomicBool,
     buggy: AtomicBool,
+    stuck: AtomicBool,
 }
 
 impl Brittle {
     pub fn fail(&self) {
         self.broken.store(true, Ordering::SeqCst);
+    }
+
+    /// It never answers again.
+    pub fn hang(&self) {
+        self.stuck.store(true, Ordering::SeqCst);
     }
 
     pub fn panic(&self) {
@@ -406,6 +449,9 @@ impl Brittle {
 
 impl Store for Brittle {
     fn save(&self, expected: u64, next: Arc<Session>) -> BoxFuture<'_, Result<(), StoreError>> {
+        if self.stuck.load(Ordering::SeqCst) {
+            return futures_util::future::pending().boxed();
+        }
         if self.works() { self.rows.save(expected, next) } else { ready(Err(StoreError::Unavailable)).boxed() }
     }
 

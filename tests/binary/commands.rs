@@ -2,7 +2,9 @@
 
 use std::net::TcpListener;
 
-use super::service::{Program, Service, TempFile, within};
+use reqwest::{Method, StatusCode};
+
+use super::service::{Program, Service, TempFile, answer, within};
 use super::{client_at, client_of, exit_code, provider, stderr, stdout};
 
 /// An address where nobody listens. It is not on 127.0.0.1, where other tests take the ports that are free.
@@ -58,7 +60,7 @@ async fn check_shows_what_a_provider_supports() {
     assert_eq!((exit_code(&output), stderr(&output)), (0, vec![]));
     let text = stdout(&output);
     let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!(row, ["acme", "ok", "none", "yes", "yes", &provider.url("/device/code"), &provider.url("/token")]);
+    assert_eq!(row, ["acme", "ok", "none", "yes", "yes", "yes", &provider.url("/device/code"), &provider.url("/token")]);
     assert_eq!(text.lines().last(), Some("people can sign in"));
 }
 
@@ -118,4 +120,29 @@ async fn a_service_whose_log_nobody_reads_serves_on() {
     within(async { while exit_code(&Program::run(&["healthcheck", "--config", file.path()]).await) != 0 {} }).await;
     service.signal("TERM");
     assert_eq!(service.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_callers_key_is_shown_once_with_lines_that_let_it_in() {
+    let output = Program::run(&["keys", "caller", "tv \"backend\""]).await;
+    assert_eq!(exit_code(&output), 0);
+    let (shown, lines) = stdout(&output).split_once("[[callers]]").unwrap();
+    let key = shown.lines().find(|line| line.starts_with("ark_")).unwrap();
+    assert_eq!(key.len(), "ark_".len() + 43, "256 bits in base64url");
+    assert!(!lines.contains("ark_"), "{lines}");
+
+    let provider = provider().await;
+    let service = Service::start(&format!("{}[[callers]]{lines}", client_of(&provider))).await;
+    let begin = |key: &str| answer(service.request(Method::POST, "/sessions").bearer_auth(key));
+    assert_eq!(begin(key).await.status, StatusCode::CREATED);
+    assert_eq!(begin("ark_of_somebody_else").await.problem(), (401, "unauthorized"));
+    let again = Program::run(&["keys", "caller", "tv"]).await;
+    assert!(!stdout(&again).contains(key), "the same key twice");
+}
+
+#[tokio::test]
+async fn a_name_that_no_caller_can_have_exits_with_2() {
+    let output = Program::run(&["keys", "caller", ""]).await;
+    assert_eq!((exit_code(&output), stdout(&output)), (2, ""));
+    assert!(stderr(&output)[0].contains("a name of 1 to 100 characters"), "{:?}", stderr(&output));
 }

@@ -1,12 +1,17 @@
 //! The shipped binary, as a user meets it.
 #![cfg(feature = "demo")]
 
+mod canary;
 mod commands;
+mod crowd;
 mod demo;
+mod log;
 mod readme;
 #[path = "../support/service.rs"]
 mod service;
 mod stopping;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::process::Output;
 

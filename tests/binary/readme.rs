@@ -83,7 +83,9 @@ fn what_it_links_to_exists() {
     let local: Vec<&str> = README.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(to, _)| to).collect();
     for to in local.into_iter().filter(|to| !to.starts_with("https://")) {
         let exists = match to.strip_prefix('#') {
-            Some(anchor) => README.lines().any(|line| line.strip_prefix("## ").is_some_and(|title| title.to_lowercase() == anchor)),
+            Some(anchor) => {
+                README.lines().any(|line| line.strip_prefix("## ").is_some_and(|title| title.to_lowercase().replace(' ', "-") == anchor))
+            }
             None => Path::new(env!("CARGO_MANIFEST_DIR")).join(to).exists(),
         };
         assert!(exists, "there is no {to}");

@@ -77,7 +77,7 @@ fn what_gathers_in_a_pause_is_spread_over_no_more_time_than_it_gathered_in() {
 #[test]
 fn beginnings_are_paused_alone_when_only_they_are_refused() {
     let gate = gate(1, None);
-    gate.pause_beginnings(START, Some(secs(20)));
+    gate.pause_beginnings(START, secs(20));
     assert_eq!(gate.paused_until(START), Some(after(20_000)));
     assert_eq!(gate.room(START, ORDINARY), Room::Now(1));
 }

@@ -121,6 +121,13 @@ fn a_pending_revocation_goes_on() {
 }
 
 #[test]
+fn a_revocation_whose_time_is_over_is_dropped() {
+    let session = restored(sample::in_stage(Stage::Revoking, ID).record(), START + Duration::from_secs(2 * 3600), 0).expect("it goes on");
+    assert!(session.record().secrets.revocation.is_none());
+    assert!(matches!(session.due(&TERMS), Some((_, Due::Lapse))));
+}
+
+#[test]
 fn tokens_that_wait_for_their_verification_go_on_waiting() {
     let soon = START + Duration::from_secs(30);
     let session = restored(sample::in_stage(Stage::Verifying, ID).record(), soon, 0).expect("it goes on");

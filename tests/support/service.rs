@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
 use std::future::Future;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -150,13 +150,37 @@ impl Program {
 
     /// With these variables of ours.
     pub fn start_in(environment: &[(&str, &str)], arguments: &[&str]) -> Self {
-        let mut command = command(environment, arguments);
+        Self::start_read(command(environment, arguments), |_| false)
+    }
+
+    /// May have so many files open, connections among them.
+    pub fn start_with_files(files: u32, arguments: &[&str]) -> Self {
+        let plain = command(&[], arguments);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).arg(plain.get_program()).args(plain.get_args());
+        command.current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
+        Self::start_read(command, |_| false)
+    }
+
+    /// After a line with `mark` in it nobody reads on, and the pipe fills up.
+    pub fn start_read_until(mark: &'static str, arguments: &[&str]) -> Self {
+        Self::start_read(command(&[], arguments), move |line| line.contains(mark))
+    }
+
+    fn start_read(mut command: Command, is_last: impl Fn(&str) -> bool + Send + 'static) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, receiver) = watch::channel(Vec::new());
         std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
+            for line in stderr.by_ref().lines().map_while(Result::ok) {
+                let is_last = is_last(&line);
                 sender.send_modify(|lines| lines.push(line));
+                if is_last {
+                    // Holds the pipe open for as long as somebody looks at what was read.
+                    while sender.receiver_count() > 0 {
+                        std::thread::park_timeout(Duration::from_millis(50));
+                    }
+                }
             }
         });
         Self { child, stderr: receiver }
@@ -264,6 +288,10 @@ fn command(environment: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ANTEROOM_")) {
         command.env_remove(name);
+    }
+    // The default store is one file in the working folder, which one process at a time may use.
+    if !environment.iter().any(|(name, _)| name.starts_with("ANTEROOM_STORE")) {
+        command.env("ANTEROOM_STORE__URL", "memory:");
     }
     command.envs(environment.iter().copied()).args(arguments).current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
     command

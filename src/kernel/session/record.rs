@@ -152,8 +152,8 @@ impl Session {
             _ => return Err(Contradiction),
         };
         let revocation = match (facts.revoke_until, revocation) {
-            (Some(until), Some(grant)) => Some(Revocation { grant, next_at: now, until, then: None }),
-            (None, None) => None,
+            (Some(until), Some(grant)) if now < until => Some(Revocation { grant, next_at: now, until, then: None }),
+            (Some(_), Some(_)) | (None, None) => None,
             _ => return Err(Contradiction),
         };
         let opening = Opening { id, provider, caller, scope: facts.scope, label: facts.label, secret: facts.secret };
