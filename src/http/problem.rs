@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::limit::Exhausted;
-use crate::kernel::session::{CHECK_EVERY, Refused};
+use crate::kernel::session::Refused;
 use crate::kernel::verdict::Failure;
 use crate::sessions::{ChangeError, CreateError, RenewError};
 
@@ -152,7 +152,7 @@ impl Code {
     fn default_retry_after(self) -> Option<u64> {
         match self {
             Self::TooManySessions => Some(10),
-            Self::RateLimited => Some(CHECK_EVERY.as_secs()),
+            Self::RateLimited => Some(1),
             Self::ProviderRateLimited => Some(30),
             Self::StoreUnavailable => Some(1),
             _ => None,

@@ -1,6 +1,7 @@
 //! `/sessions/{id}` and what is asked of it: watching and checking; claiming, renewing, cancelling.
 
 use std::convert::Infallible;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,18 @@ use axum::response::{IntoResponse, Response};
 
 use super::conditional::{Format, Known, PREFERENCE_APPLIED, Reading, VARY};
 use super::extract::{Id, Key, Owned};
+use super::limit::Exhausted;
 use super::problem::{Code, Problem};
 use super::view::{GrantView, SessionView};
 use super::{Api, create, in_time, page};
-use crate::kernel::session::{Session, Status};
+use crate::kernel::session::{CHECK_EVERY, Refused, Session, Status};
 
 /// For the store to make a change durable.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One session is checked once in [`CHECK_EVERY`].
+const TOO_OFTEN: Exhausted =
+    Exhausted { policy: "check", per_minute: NonZeroU32::new(60 / CHECK_EVERY.as_secs() as u32).unwrap(), wait: CHECK_EVERY.as_secs() };
 
 /// Answers at once, unless a wait is asked for and the client knows the session as it is.
 pub async fn read(State(api): State<Arc<Api>>, Id(id): Id, reading: Result<Reading, Infallible>) -> Result<Response, Problem> {
@@ -58,7 +64,10 @@ pub async fn renew(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<Resp
 /// A watcher who comes back need not wait for our back-off.
 pub async fn check(State(api): State<Arc<Api>>, Id(id): Id) -> Result<Response, Problem> {
     api.sessions.get(id).ok_or(Code::SessionNotFound)?;
-    api.sessions.check(id)?;
+    api.sessions.check(id).map_err(|refused| match refused {
+        Refused::TooOften => Problem::from(TOO_OFTEN),
+        refused => refused.into(),
+    })?;
     Ok((StatusCode::ACCEPTED, [(header::CACHE_CONTROL, "no-store")]).into_response())
 }
 
