@@ -184,10 +184,9 @@ impl Program {
                 let is_last = is_last(&line);
                 sender.send_modify(|lines| lines.push(line));
                 if is_last {
-                    // Holds the pipe open for as long as somebody looks at what was read.
-                    while sender.receiver_count() > 0 {
-                        std::thread::park_timeout(Duration::from_millis(50));
-                    }
+                    // Never closed, so that it fills up instead of breaking.
+                    std::mem::forget(stderr);
+                    break;
                 }
             }
         });
@@ -235,8 +234,10 @@ impl Program {
         assert!(sent.success());
     }
 
+    /// Once all it said has been read.
     pub async fn exit(&mut self) -> ExitStatus {
         within(async {
+            while self.stderr.changed().await.is_ok() {}
             let mut tick = tokio::time::interval(Duration::from_millis(10));
             loop {
                 tick.tick().await;
@@ -311,8 +312,9 @@ fn command(environment: &[(&str, &str)], arguments: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ANTEROOM_")) {
         command.env_remove(name);
     }
-    // The default store is one file in the working folder, which one process at a time may use.
-    if !environment.iter().any(|(name, _)| name.starts_with("ANTEROOM_STORE")) {
+    // The default store is one file in the working folder, which one process at a time may use. The environment wins over a file.
+    let chosen_in_file = arguments.iter().any(|path| std::fs::read_to_string(path).is_ok_and(|file| file.contains("sqlite://")));
+    if !chosen_in_file && !environment.iter().any(|(name, _)| name.starts_with("ANTEROOM_STORE")) {
         command.env("ANTEROOM_STORE__URL", "memory:");
     }
     command.envs(environment.iter().copied()).args(arguments).current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
