@@ -7,8 +7,11 @@ use anteroom::kernel::time::Timestamp;
 use anteroom::kernel::verdict::{Failure, Verdict};
 use anteroom::provider::dialect::Dialect;
 use anteroom::provider::exchange::Answer;
+use anteroom::provider::id_token::{Decoded, Expected};
 use anteroom::provider::presets::PRESETS;
-use anteroom::provider::{classify, device, discovery};
+use anteroom::provider::{classify, device, discovery, jwks};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const ISSUER: &str = "https://id.example.com";
@@ -69,6 +72,26 @@ pub fn discovery(data: &[u8]) {
             matches!(endpoint.host_str(), Some(host) if host.starts_with("127.") || host == "[::1]" || host.ends_with("localhost"));
         assert!(endpoint.scheme() == "https" || is_loopback, "{endpoint}");
         assert!(endpoint.username().is_empty() && endpoint.password().is_none());
+    }
+}
+
+/// A set of keys: never more of them than are looked at.
+pub fn jwks(data: &[u8]) {
+    if let Some(keys) = jwks::parse(data) {
+        assert!(keys.len() <= 100);
+    }
+}
+
+/// An ID token, taken as it is and as the payload of an otherwise acceptable one: nothing in it breaks what reads it.
+pub fn id_token(data: &[u8]) {
+    let expected = Expected { issuer: Some(ISSUER), client_id: "tv-app", access_token: "an-access-token", now: NOW };
+    let encoded = BASE64_URL_SAFE_NO_PAD.encode(data);
+    let header = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA"}"#);
+    for token in [String::from_utf8_lossy(data).into_owned(), format!("{header}.{encoded}.AA"), format!("{encoded}.{encoded}.AA")] {
+        let Ok(decoded) = Decoded::read(&token) else { continue };
+        if let Ok(good) = decoded.check(&expected) {
+            assert!(good.claims.len() <= 64 * 1024);
+        }
     }
 }
 

@@ -10,13 +10,20 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-const TARGETS: [fn(&[u8]); 4] = [targets::device_answer, targets::token_answer, targets::error_body, targets::discovery];
+const TARGETS: [fn(&[u8]); 6] =
+    [targets::device_answer, targets::token_answer, targets::error_body, targets::discovery, targets::jwks, targets::id_token];
+/// What the corpus, which is of plain answers, does not have.
+const MORE_SEEDS: [&str; 3] = [
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","use":"sig","kid":"a","alg":"EdDSA","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
+    r#"{"iss":"https://id.example.com","sub":"a","aud":"tv-app","exp":1700000600,"iat":1700000000,"nonce":"n"}"#,
+    r#"{"iss":"https://id.example.com","sub":"a","aud":["tv-app","x"],"azp":"tv-app","exp":1700000600.5,"iat":1700000000}"#,
+];
 /// Mutations of one seed that are tried.
 const CASES: u32 = 4000;
 
 /// The bodies of the corpus, each behind a byte that chooses a status, and on its own.
 static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let mut seeds = Vec::new();
+    let mut seeds: Vec<Vec<u8>> = MORE_SEEDS.iter().map(|seed| seed.as_bytes().to_vec()).collect();
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")).unwrap() {
         let Ok(text) = fs::read_to_string(entry.unwrap().path().join("cases.toml")) else { continue };
         let mut bodies = Vec::new();
@@ -137,7 +144,7 @@ fn everything_that_providers_say_is_borne() {
 
 #[test]
 fn the_seeds_reach_behind_the_parsers() {
-    use anteroom::provider::{device, discovery};
+    use anteroom::provider::{device, discovery, jwks};
     let devices = SEEDS.iter().filter(|seed| device::parse(seed, false, std::time::Duration::from_secs(60)).is_ok()).count();
     let answer = |body: &[u8]| anteroom::provider::exchange::Answer {
         status: 200,
@@ -146,7 +153,8 @@ fn the_seeds_reach_behind_the_parsers() {
         body: body.to_vec(),
     };
     let documents = SEEDS.iter().filter(|seed| discovery::parse(&answer(seed), "https://id.example.com", false).is_ok()).count();
-    assert!(devices >= 20 && documents >= 5, "{devices} {documents}");
+    let keys = SEEDS.iter().filter(|seed| jwks::parse(seed).is_some_and(|keys| !keys.is_empty())).count();
+    assert!(devices >= 20 && documents >= 5 && keys >= 1, "{devices} {documents} {keys}");
 }
 
 proptest! {
