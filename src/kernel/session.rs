@@ -15,6 +15,7 @@
 //! ([`Session::attempt`]) and reported with the attempt's number; a report for any other attempt is refused. So a poller that
 //! dies leaves an open attempt and no half change, and one that was given up for dead cannot write any more.
 
+mod deadline;
 mod ending;
 mod exchange;
 pub mod record;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use uuid::Uuid;
 
+pub use self::deadline::{Due, Urgency};
 pub use self::renewal::MAX_RENEWALS;
 use self::renewal::Renewal;
 use super::pace::Pace;
@@ -209,23 +211,6 @@ impl Errand {
     }
 }
 
-/// What is to happen to a session when its time has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Due {
-    /// The provider is to be asked: a poller runs.
-    Ask(Urgency),
-    /// Time alone decides: [`Session::lapse`].
-    Lapse,
-}
-
-/// Whether a request waits while its provider wants to be left alone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Urgency {
-    Ordinary,
-    /// Somebody waits for the code, or it is the last poll: later would be too late.
-    Urgent,
-}
-
 /// How long things are kept; from the configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Terms {
@@ -367,56 +352,6 @@ impl Session {
     /// False from the third failed poll in a row until the next good answer.
     pub fn provider_reachable(&self) -> bool {
         !matches!(&self.state, State::Pending(pending) if pending.failures >= UNREACHABLE_AFTER)
-    }
-
-    /// When the provider will be asked next; absent while it is being asked and when it will not be.
-    pub fn next_poll_at(&self) -> Option<Timestamp> {
-        match (&self.state, self.open_attempt) {
-            (State::Pending(pending), None) => Some(pending.next_poll_at),
-            (State::Verifying(verifying), None) => Some(verifying.next_at),
-            _ => None,
-        }
-    }
-
-    /// When something is to happen next, and what. An open attempt has no due time of its own, only the moment after which
-    /// its poller must be dead.
-    pub fn due(&self, terms: &Terms) -> Option<(Timestamp, Due)> {
-        let ask = self.asks_at().map(|(at, urgency)| (at, Due::Ask(urgency)));
-        let lapse = self.lapses_at(terms).map(|at| (at, Due::Lapse));
-        [lapse, ask].into_iter().flatten().min_by_key(|(at, _)| *at)
-    }
-
-    fn asks_at(&self) -> Option<(Timestamp, Urgency)> {
-        if let Some(open) = self.open_attempt {
-            return (!open.answered).then_some((open.since + ABANDONED, Urgency::Urgent));
-        }
-        let own = match &self.state {
-            State::Starting => Some((self.opened_at, Urgency::Urgent)),
-            State::Pending(pending) if !pending.is_hopeless() => Some((pending.next_poll_at, pending.urgency())),
-            State::Verifying(verifying) => Some((verifying.next_at, Urgency::Urgent)),
-            _ => self.renewing_since().map(|at| (at, Urgency::Urgent)),
-        };
-        let revocation = self.revocation.as_ref().map(|revocation| (revocation.next_at, Urgency::Ordinary));
-        own.into_iter().chain(revocation).min_by_key(|(at, _)| *at)
-    }
-
-    fn lapses_at(&self, terms: &Terms) -> Option<Timestamp> {
-        let own = match &self.state {
-            _ if self.open_attempt.is_some() || self.is_renewing() => None,
-            State::Starting | State::Verifying(_) => None,
-            State::Pending(pending) => pending.is_hopeless().then_some(pending.expires_at),
-            State::Authorized { claim_by, .. } => Some(*claim_by),
-            State::Claimed { held: Some(held), .. } => Some(held.until),
-            // What is to be revoked is not forgotten.
-            _ if self.revocation.is_some() => None,
-            State::Claimed { at, held: None }
-            | State::Denied { at }
-            | State::Expired { at }
-            | State::Cancelled { at }
-            | State::Failed { at, .. } => Some(*at + terms.retention),
-        };
-        let creation = self.creation.as_ref().map(|creation| creation.until);
-        own.into_iter().chain(creation).min()
     }
 
     /// Nothing but [`Session::renew`] leads out of a settled state.

@@ -1,0 +1,73 @@
+//! When something is to happen to a session next, and what.
+
+use super::{ABANDONED, Session, State, Terms};
+use crate::kernel::time::Timestamp;
+
+/// What is to happen to a session when its time has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// The provider is to be asked: a poller runs.
+    Ask(Urgency),
+    /// Time alone decides: [`Session::lapse`].
+    Lapse,
+}
+
+/// Whether a request waits while its provider wants to be left alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Urgency {
+    Ordinary,
+    /// Somebody waits for the code, or it is the last poll: later would be too late.
+    Urgent,
+}
+
+impl Session {
+    /// When the provider will be asked next; absent while it is being asked and when it will not be.
+    pub fn next_poll_at(&self) -> Option<Timestamp> {
+        match (&self.state, self.open_attempt) {
+            (State::Pending(pending), None) => Some(pending.next_poll_at),
+            (State::Verifying(verifying), None) => Some(verifying.next_at),
+            _ => None,
+        }
+    }
+
+    /// When something is to happen next, and what. An open attempt has no due time of its own, only the moment after which
+    /// its poller must be dead.
+    pub fn due(&self, terms: &Terms) -> Option<(Timestamp, Due)> {
+        let ask = self.asks_at().map(|(at, urgency)| (at, Due::Ask(urgency)));
+        let lapse = self.lapses_at(terms).map(|at| (at, Due::Lapse));
+        [lapse, ask].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    fn asks_at(&self) -> Option<(Timestamp, Urgency)> {
+        if let Some(open) = self.open_attempt {
+            return (!open.answered).then_some((open.since + ABANDONED, Urgency::Urgent));
+        }
+        let own = match &self.state {
+            State::Starting => Some((self.opened_at, Urgency::Urgent)),
+            State::Pending(pending) if !pending.is_hopeless() => Some((pending.next_poll_at, pending.urgency())),
+            State::Verifying(verifying) => Some((verifying.next_at, Urgency::Urgent)),
+            _ => self.renewing_since().map(|at| (at, Urgency::Urgent)),
+        };
+        let revocation = self.revocation.as_ref().map(|revocation| (revocation.next_at, Urgency::Ordinary));
+        own.into_iter().chain(revocation).min_by_key(|(at, _)| *at)
+    }
+
+    pub(super) fn lapses_at(&self, terms: &Terms) -> Option<Timestamp> {
+        let own = match &self.state {
+            _ if self.open_attempt.is_some() || self.is_renewing() => None,
+            State::Starting | State::Verifying(_) => None,
+            State::Pending(pending) => pending.is_hopeless().then_some(pending.expires_at),
+            State::Authorized { claim_by, .. } => Some(*claim_by),
+            State::Claimed { held: Some(held), .. } => Some(held.until),
+            // What is to be revoked is not forgotten.
+            _ if self.revocation.is_some() => None,
+            State::Claimed { at, held: None }
+            | State::Denied { at }
+            | State::Expired { at }
+            | State::Cancelled { at }
+            | State::Failed { at, .. } => Some(*at + terms.retention),
+        };
+        let creation = self.creation.as_ref().map(|creation| creation.until);
+        own.into_iter().chain(creation).min()
+    }
+}
