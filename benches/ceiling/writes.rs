@@ -16,7 +16,8 @@ pub fn measure(options: &Options, table: &mut Table) {
         let beside = rig::Beside::start(3_600);
         let http = client(None).expect("a client");
         let url = format!("{}/device/code", beside.issuer);
-        let form = [("client_id", "demo-tv"), ("code_challenge_method", "S256"), ("code_challenge", "x")];
+        let challenge = "x".repeat(43);
+        let form = [("client_id", "demo-tv"), ("code_challenge_method", "S256"), ("code_challenge", challenge.as_str())];
         let request = |_| async {
             http.post(&url).form(&form).send().await.expect("an answer").error_for_status().expect("a code").bytes().await.expect("a body")
         };
