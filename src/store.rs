@@ -38,6 +38,12 @@ pub trait Store: Send + Sync + 'static {
     /// Whether changes can be written now; for readiness, so it must be quick.
     fn is_ready(&self) -> BoxFuture<'_, bool>;
 
+    /// Whether the last change could not be written, or the present one takes far too long. Known without asking the database;
+    /// [`Store::is_ready`] tells whether it still is so.
+    fn is_failing(&self) -> bool {
+        false
+    }
+
     /// From here on `observer` is told of every commit. Only the first to ask is told.
     fn observe(&self, _observer: Observer) {}
 

@@ -194,7 +194,11 @@ impl Run {
             assert!(next.interval() >= before.interval() && next.gap() >= before.gap(), "the interval never shrinks");
         }
         if visible(&next) != visible(&before) {
-            assert!(next.version() > before.version() || next.status() == before.status(), "a change of status is durable");
+            let is_unstored_failure = next.version() == 0 && next.status() == Status::Failed;
+            assert!(
+                next.version() > before.version() || next.status() == before.status() || is_unstored_failure,
+                "a change of status is durable"
+            );
         }
         self.session = next;
     }

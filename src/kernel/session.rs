@@ -38,7 +38,8 @@ pub type SessionId = Uuid;
 /// A SHA-256 digest: of a session secret, a caller key, a claim key or an idempotency key.
 pub type Digest = [u8; 32];
 
-/// Two counters: `version` counts what the store must keep, `revision` what a reader can see. Neither counts polls.
+/// Two counters: `version` counts what the store must keep, `revision` what a reader can see. Neither counts polls. Version 0 is
+/// not in the store: a session is first written when it has a code.
 #[derive(Clone, Debug)]
 pub struct Session {
     opening: Arc<Opening>,
@@ -285,12 +286,12 @@ const UNREACHABLE_AFTER: u8 = 3;
 pub const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 impl Session {
-    /// A new session, `starting`: the provider is to be asked for a code at once.
+    /// A new session, `starting` and not stored: the provider is to be asked for a code at once.
     pub fn open(opening: Opening, creation: Option<Creation>, now: Timestamp) -> Self {
         Self {
             opening: Arc::new(opening),
             opened_at: now,
-            version: 1,
+            version: 0,
             revision: 1,
             prompt: None,
             creation: creation.map(Arc::new),
@@ -395,10 +396,14 @@ impl Session {
         self
     }
 
-    fn become_visibly(mut self, state: State) -> Self {
+    fn become_visibly(self, state: State) -> Self {
+        self.showing(state).durably()
+    }
+
+    fn showing(mut self, state: State) -> Self {
         self.state = state;
         self.revision = self.revision.saturating_add(1);
-        self.durably()
+        self
     }
 }
 

@@ -27,9 +27,13 @@ impl Sessions {
     }
 
     /// A change that must not be lost: offered to the store until it is durable or the kernel refuses it. The turn is free in
-    /// between.
+    /// between. A session that the store has never had is given up instead, so that its creator can be told at once.
     pub(super) async fn persevere(&self, id: SessionId, decide: impl Fn(Session, Timestamp) -> Result<(Option<Session>, ()), Refused>) {
         while self.change(id, &decide).await == Err(ChangeError::Store) {
+            if self.peek(id).is_some_and(|session| session.version() == 0) {
+                self.forget(id);
+                return;
+            }
             self.shared.clock.sleep_until(self.now() + STORE_RETRY).await;
         }
     }
@@ -75,9 +79,9 @@ impl Sessions {
         Ok(next)
     }
 
-    pub(super) fn forget(&self, id: SessionId) {
+    pub(super) fn forget(&self, id: SessionId) -> Option<Arc<Session>> {
         let mut inner = self.shard(id).lock();
-        let Some(gone) = inner.table.forget(id) else { return };
+        let gone = inner.table.forget(id)?;
         inner.wake_watchers(id);
         drop(inner);
         if gone.is_live() {
@@ -85,6 +89,7 @@ impl Sessions {
         }
         self.shared.creations.forget(&gone);
         self.shared.observer.gone(&gone);
+        Some(gone)
     }
 
     /// Wakes the scheduler if this session is due before it meant to look again.

@@ -1,4 +1,5 @@
-//! Beginning a session: admitted, opened, and waited for until the provider has given a code or a reason why not.
+//! Beginning a session: admitted, opened, and waited for until the provider has given a code or a reason why not. The store hears
+//! of it with its code, not before.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::Sessions;
-use crate::kernel::session::{Creation, Digest, Opening, Session, SessionId, State, Status};
+use crate::kernel::session::{Creation, Digest, Opening, Session, SessionId, State};
 use crate::kernel::verdict::Failure;
 
 #[derive(Clone, Debug)]
@@ -53,16 +54,14 @@ pub enum CreateError {
     Mismatch,
     /// The provider gave no code; the session is gone.
     Failed(Failure),
-    /// The store cannot keep the session; the provider was not asked.
+    /// The store cannot keep the session.
     Store,
 }
 
 /// For how long an idempotent request may be repeated.
 const REPEATABLE: Duration = Duration::from_secs(600);
-/// How long a creation waits for the provider.
+/// How long a creation waits for the provider and the store.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a creation waits for the store.
-const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 type Outcome = Result<Created, CreateError>;
 type Key = (Option<Arc<str>>, Digest);
@@ -140,6 +139,10 @@ impl Sessions {
         if let Some(failure) = refusal {
             return Err(CreateError::Failed(failure));
         }
+        // A code that could not be kept would be for nothing.
+        if self.shared.store.is_failing() && !self.shared.store.is_ready().await {
+            return Err(CreateError::Store);
+        }
         let now = self.now();
         let secret = new_secret()?;
         let digest = Sha256::digest(secret.expose_secret()).into();
@@ -154,18 +157,6 @@ impl Sessions {
             until: now + REPEATABLE,
         });
         let session = Session::open(opening, creation, now);
-        let saved = tokio::select! {
-            saved = self.save(0, &session) => saved.is_ok(),
-            () = self.shared.clock.sleep_until(now + STORE_PATIENCE) => {
-                // It may yet be written.
-                self.erase(session.id());
-                false
-            }
-        };
-        if !saved {
-            self.shared.quota.release(session.opening());
-            return Err(CreateError::Store);
-        }
         let inserted = self.shard(session.id()).lock().table.insert(session.clone());
         let Ok(session) = inserted else {
             self.shared.quota.release(session.opening());
@@ -175,20 +166,31 @@ impl Sessions {
         self.ring(&session);
 
         let begun = self.wait(session.id(), session.revision(), now + PATIENCE).await;
-        let failure = match begun.as_ref().map(|session| (session.status(), session.state())) {
-            Some((_, State::Failed { failure, .. })) => *failure,
-            Some((Status::Starting, _)) => Failure::ProviderTimeout,
-            Some(_) => return Ok(Created { session: begun.unwrap_or(session), secret, repeated: false }),
-            None => Failure::InternalError,
+        // Gone: given up, as the store would not have it.
+        let Some(begun) = begun else { return Err(CreateError::Store) };
+        let error = match begun.state() {
+            State::Failed { failure, .. } => CreateError::Failed(*failure),
+            State::Starting if begun.is_answered() => CreateError::Store,
+            State::Starting => CreateError::Failed(Failure::ProviderTimeout),
+            _ => return Ok(Created { session: begun, secret, repeated: false }),
         };
         self.abandon(session.id());
-        Err(CreateError::Failed(failure))
+        Err(error)
     }
 
     /// Nobody will ever hear of this session: it leaves the table at once, and the store as soon as that can be.
     fn abandon(&self, id: SessionId) {
-        self.forget(id);
-        self.erase(id);
+        let Some(gone) = self.forget(id) else { return };
+        if gone.version() == 0 && gone.is_settled() {
+            // Nothing was written nor will be.
+            return;
+        }
+        let sessions = self.clone();
+        self.shared.tasks.spawn(async move {
+            // A code that came late may be on its way to the store.
+            drop(sessions.shard(id).turn(id).await);
+            sessions.erase(id);
+        });
     }
 }
 

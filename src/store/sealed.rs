@@ -71,6 +71,10 @@ impl Store for SealedStore {
         async move { matches!(tokio::time::timeout(PATIENCE, self.writer.probe()).await, Ok(Ok(()))) }.boxed()
     }
 
+    fn is_failing(&self) -> bool {
+        self.writer.is_failing()
+    }
+
     fn observe(&self, observer: Observer) {
         self.writer.observe(observer);
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -63,6 +64,7 @@ pub enum Fault {
 pub struct Writer {
     orders: mpsc::Sender<Order>,
     observer: Arc<OnceLock<Observer>>,
+    is_failing: Arc<AtomicBool>,
     broken: CancellationToken,
 }
 
@@ -83,7 +85,7 @@ struct Work<B> {
     orders: mpsc::Receiver<Order>,
     waiting: VecDeque<Order>,
     observer: Arc<OnceLock<Observer>>,
-    is_failing: bool,
+    is_failing: Arc<AtomicBool>,
     /// When it was last seen whether it works.
     seen_at: Timestamp,
     is_broken: bool,
@@ -94,6 +96,8 @@ struct Work<B> {
 /// How many changes go into one commit, and how many may wait before their senders have to.
 const BATCH: usize = 200;
 const QUEUE: usize = 4096;
+/// A commit that takes longer than this counts as failing until it is over.
+const SLOW: Duration = Duration::from_secs(1);
 /// For how long the last answer says whether the database works.
 const FRESH: Duration = Duration::from_millis(500);
 /// How long erased rows may leave traces.
@@ -106,20 +110,21 @@ impl Writer {
         let alarm = broken.clone().drop_guard();
         let seen_at = clock.now();
         let observer = Arc::<OnceLock<Observer>>::default();
+        let is_failing = Arc::<AtomicBool>::default();
         let work = Work {
             backend,
             clock,
             orders,
             waiting: VecDeque::new(),
             observer: Arc::clone(&observer),
-            is_failing: false,
+            is_failing: Arc::clone(&is_failing),
             seen_at,
             is_broken: false,
             alarm,
         };
         #[expect(clippy::disallowed_methods, reason = "its end is noticed by everybody who waits for `broken`")]
         tokio::spawn(work.run());
-        Self { orders: send, observer, broken }
+        Self { orders: send, observer, is_failing, broken }
     }
 
     pub async fn write(&self, op: Op) -> Result<(), StoreError> {
@@ -141,6 +146,11 @@ impl Writer {
     pub fn observe(&self, observer: Observer) {
         // Only the first to ask is told.
         let _ = self.observer.set(observer);
+    }
+
+    /// Whether the last order came to nothing, or a commit takes far too long.
+    pub fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
     }
 
     /// How many orders the task has not yet taken.
@@ -218,7 +228,7 @@ impl<B: Backend> Work<B> {
             }
             Order::Probe(answer) => {
                 let well = match self.clock.now().since(self.seen_at) < FRESH {
-                    true if self.is_failing => Err(StoreError::Unavailable),
+                    true if self.is_failing.load(Ordering::Relaxed) => Err(StoreError::Unavailable),
                     true => Ok(()),
                     false => {
                         let probed = self.backend.probe().await;
@@ -244,7 +254,7 @@ impl<B: Backend> Work<B> {
             answers.push(answer);
         }
         let begun = Instant::now();
-        let committed = self.backend.commit(&batch).await;
+        let committed = self.commit_watched(&batch).await;
         if let Some(observe) = self.observer.get() {
             observe(batch.len(), begun.elapsed());
         }
@@ -262,14 +272,23 @@ impl<B: Backend> Work<B> {
         }
     }
 
+    async fn commit_watched(&mut self, batch: &[Op]) -> Result<Vec<bool>, Fault> {
+        let mut commit = std::pin::pin!(self.backend.commit(batch));
+        tokio::select! {
+            committed = &mut commit => return committed,
+            () = self.clock.sleep_until(self.clock.now() + SLOW) => {}
+        }
+        note_failure(&self.is_failing, "a commit takes longer than a second");
+        commit.await
+    }
+
     fn heed<T>(&mut self, result: Result<T, Fault>) -> Result<T, StoreError> {
         self.seen_at = self.clock.now();
         let (error, reason) = match result {
             Ok(done) => {
-                if self.is_failing {
+                if self.is_failing.swap(false, Ordering::Relaxed) {
                     info!("the store works again");
                 }
-                self.is_failing = false;
                 return Ok(done);
             }
             Err(Fault::Unavailable(reason)) => (StoreError::Unavailable, reason),
@@ -280,10 +299,7 @@ impl<B: Backend> Work<B> {
                 return Err(StoreError::Unknown);
             }
         };
-        if !self.is_failing {
-            warn!(reason, "the store does not work; no sign-in can begin or end until it does");
-        }
-        self.is_failing = true;
+        note_failure(&self.is_failing, &reason);
         Err(error)
     }
 
@@ -294,6 +310,12 @@ impl<B: Backend> Work<B> {
         if let Some(answer) = answer {
             let _ = answer.send(Ok(()));
         }
+    }
+}
+
+fn note_failure(is_failing: &AtomicBool, reason: &str) {
+    if !is_failing.swap(true, Ordering::Relaxed) {
+        warn!(reason, "the store does not work; no sign-in can begin or end until it does");
     }
 }
 

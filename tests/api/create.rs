@@ -236,6 +236,38 @@ async fn a_provider_that_is_silent_for_20_s_is_given_up_on() {
 }
 
 #[tokio::test]
+async fn a_code_that_is_stored_too_late_is_dropped_and_leaves_no_row() {
+    let service = Service::plain();
+    service.store.hang();
+    let creating = service.post("{}");
+    let waiting = async {
+        while !service.app.sessions.all().iter().any(|session| session.is_answered()) {
+            tokio::task::yield_now().await;
+        }
+        service.clock.advance(std::time::Duration::from_secs(20));
+    };
+    let (answer, ()) = futures_util::join!(creating, waiting);
+    answer.is_problem(503, "store_unavailable");
+    assert!(service.app.sessions.all().is_empty());
+    service.store.go_on();
+    service.app.sessions.drain().await;
+    assert_eq!((service.store.rows().await, service.app.sessions.live()), (0, 0));
+}
+
+#[tokio::test]
+async fn while_the_store_fails_no_more_than_one_code_is_asked_for_in_vain() {
+    let service = Service::plain();
+    service.store.fail();
+    for _ in 0..3 {
+        service.post("{}").await.is_problem(503, "store_unavailable");
+    }
+    assert_eq!((service.provider.begun(), service.app.sessions.live()), (1, 0));
+    assert!(service.app.sessions.all().is_empty());
+    service.store.mend();
+    assert_eq!((service.post("{}").await.status.as_u16(), service.store.rows().await), (201, 1));
+}
+
+#[tokio::test]
 async fn a_repeated_request_gets_the_same_session_as_it_is_now() {
     let service = Service::plain();
     let create = |key: &str, body: &str| {

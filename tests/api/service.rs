@@ -423,8 +423,9 @@ impl Provider for Obedient {
 pub struct Brittle {
     rows: MemoryStore,
     broken: AtomicBool,
+    failing: AtomicBool,
     buggy: AtomicBool,
-    stuck: AtomicBool,
+    stuck: watch::Sender<bool>,
 }
 
 impl Brittle {
@@ -432,9 +433,22 @@ impl Brittle {
         self.broken.store(true, Ordering::SeqCst);
     }
 
-    /// It never answers again.
+    pub fn mend(&self) {
+        self.broken.store(false, Ordering::SeqCst);
+    }
+
+    /// It does not answer until it goes on.
     pub fn hang(&self) {
-        self.stuck.store(true, Ordering::SeqCst);
+        self.stuck.send_replace(true);
+    }
+
+    pub fn go_on(&self) {
+        self.stuck.send_replace(false);
+    }
+
+    /// How many rows it has.
+    pub async fn rows(&self) -> usize {
+        self.rows.load(None).await.expect("it can be read").len()
     }
 
     pub fn panic(&self) {
@@ -449,9 +463,15 @@ impl Brittle {
 
 impl Store for Brittle {
     fn save(&self, expected: u64, next: Arc<Session>) -> BoxFuture<'_, Result<(), StoreError>> {
-        if self.stuck.load(Ordering::SeqCst) {
-            return futures_util::future::pending().boxed();
+        let mut stuck = self.stuck.subscribe();
+        if *stuck.borrow_and_update() {
+            return async move {
+                let _ = stuck.wait_for(|stuck| !stuck).await;
+                self.rows.save(expected, next).await
+            }
+            .boxed();
         }
+        self.failing.store(!self.works(), Ordering::SeqCst);
         if self.works() { self.rows.save(expected, next) } else { ready(Err(StoreError::Unavailable)).boxed() }
     }
 
@@ -469,5 +489,9 @@ impl Store for Brittle {
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {
         ready(self.works()).boxed()
+    }
+
+    fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::SeqCst)
     }
 }

@@ -53,7 +53,7 @@ async fn after_a_failed_sync_the_process_ends_and_has_acknowledged_nothing_more(
     assert!(answer.as_ref().is_none_or(|(status, _)| *status >= 500), "{answer:?}");
     let ended = service.ended();
     assert_eq!(ended.code(), Some(1), "{ended}");
-    assert_eq!(provider.counts().device_requests, 1, "the provider was not asked for a code that could not be kept");
+    assert_eq!(provider.counts().device_requests, 2, "nothing was known of the failure yet");
 
     fs::remove_file(&path).expect("our own file");
     let service = Service::start(&scratch, &faults).expect("it starts again");
@@ -77,7 +77,10 @@ async fn a_full_disk_stops_what_is_new_and_loses_nothing() {
     fs::write(&path, "").expect("a scratch file");
     let (refused, problem) = answered(http.create("second").await);
     assert_eq!((refused, problem["code"].as_str()), (503, Some("store_unavailable")));
-    assert_eq!(provider.counts().device_requests, 1, "the provider was not asked");
+    assert_eq!(provider.counts().device_requests, 2, "nothing was known of the failure yet");
+    let (refused, problem) = answered(http.create("third").await);
+    assert_eq!((refused, problem["code"].as_str()), (503, Some("store_unavailable")));
+    assert_eq!(provider.counts().device_requests, 2, "the provider was not asked for a code that could not be kept");
     until("it is not ready", || async { answered(http.get("/readyz").await).0 == 503 }).await;
     assert_eq!(answered(http.get("/livez").await).0, 200);
     let polls = provider.poll_count(user_code);
@@ -95,7 +98,7 @@ async fn a_full_disk_stops_what_is_new_and_loses_nothing() {
     assert_eq!(claimed, 200);
     assert!(tokens["access_token"].is_string());
     assert_eq!((provider.redemptions(user_code), provider.early_polls()), (1, 0));
-    assert_eq!(answered(http.create("third").await).0, 201);
+    assert_eq!(answered(http.create("second").await).0, 201, "its key was freed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,11 +119,11 @@ async fn an_acknowledged_change_was_synced_alone_or_with_others() {
     for number in 0..ALONE {
         created(number).await;
         let after = syncs();
-        assert!(after >= before + 2, "opened and begun: {before} and then {after}");
+        assert!(after > before, "{before} and then {after}");
         before = after;
     }
     join_all((ALONE..ALONE + TOGETHER).map(created)).await;
     let together = syncs() - before;
-    eprintln!("{TOGETHER} creations at once: {} changes, {together} syncs", 2 * TOGETHER);
-    assert!((2..2 * TOGETHER).contains(&together), "{together} syncs for {} changes", 2 * TOGETHER);
+    eprintln!("{TOGETHER} creations at once: {together} syncs");
+    assert!((1..TOGETHER).contains(&together), "{together} syncs for {TOGETHER} changes");
 }

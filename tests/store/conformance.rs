@@ -50,14 +50,14 @@ on_every_database!(
 async fn a_row_is_written_only_onto_the_expected_version(database: Database) {
     let store = open(&database).await;
     let id = Uuid::new_v4();
-    let (starting, pending) = (Arc::new(sample::opened(id)), Arc::new(sample::pending(id)));
+    let (pending, authorized) = (Arc::new(sample::pending(id)), Arc::new(sample::authorized(id)));
     assert_eq!(store.version(id).await, Ok(None));
-    assert_eq!(store.save(1, Arc::clone(&pending)).await, Err(StoreError::Conflict), "there is no row");
-    assert_eq!(store.save(0, Arc::clone(&starting)).await, Ok(()));
-    assert_eq!(store.save(0, starting).await, Err(StoreError::Conflict), "there is a row");
-    assert_eq!(store.save(2, Arc::clone(&pending)).await, Err(StoreError::Conflict), "it is at 1");
-    assert_eq!(store.save(1, Arc::clone(&pending)).await, Ok(()));
-    assert_eq!(store.save(1, pending).await, Err(StoreError::Conflict), "it is at 2");
+    assert_eq!(store.save(1, Arc::clone(&authorized)).await, Err(StoreError::Conflict), "there is no row");
+    assert_eq!(store.save(0, Arc::clone(&pending)).await, Ok(()));
+    assert_eq!(store.save(0, pending).await, Err(StoreError::Conflict), "there is a row");
+    assert_eq!(store.save(2, Arc::clone(&authorized)).await, Err(StoreError::Conflict), "it is at 1");
+    assert_eq!(store.save(1, Arc::clone(&authorized)).await, Ok(()));
+    assert_eq!(store.save(1, authorized).await, Err(StoreError::Conflict), "it is at 2");
     assert_eq!(store.version(id).await, Ok(Some(2)));
 }
 
@@ -89,7 +89,7 @@ async fn sessions_in_every_state_survive_a_crash(database: Database) {
 
 async fn more_than_a_page_is_loaded(database: Database) {
     let store = open(&database).await;
-    let sessions: Vec<_> = (0..1_234).map(|_| Arc::new(sample::opened(Uuid::new_v4()))).collect();
+    let sessions: Vec<_> = (0..1_234).map(|_| Arc::new(sample::pending(Uuid::new_v4()))).collect();
     for saved in join_all(sessions.iter().map(|session| store.save(0, Arc::clone(session)))).await {
         assert_eq!(saved, Ok(()));
     }
@@ -100,7 +100,7 @@ async fn more_than_a_page_is_loaded(database: Database) {
 
 async fn a_removed_row_is_gone(database: Database) {
     let store = open(&database).await;
-    let [kept, removed] = [sample::opened(Uuid::new_v4()), sample::opened(Uuid::new_v4())];
+    let [kept, removed] = [sample::pending(Uuid::new_v4()), sample::pending(Uuid::new_v4())];
     put(&store, &kept).await;
     put(&store, &removed).await;
     for _ in 0..2 {
@@ -145,7 +145,7 @@ async fn concurrent_changes_of_many_sessions_are_all_kept(database: Database) {
         let store = Arc::clone(&store);
         async move {
             let id = Uuid::new_v4();
-            let steps = [sample::opened(id), sample::pending(id), sample::authorized(id), sample::claimed(sample::authorized(id), None)];
+            let steps = [sample::pending(id), sample::authorized(id), sample::claimed(sample::authorized(id), None)];
             let mut expected = 0;
             for step in steps {
                 let version = step.version();

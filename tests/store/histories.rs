@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anteroom::clock::{Clock, SystemClock};
-use anteroom::kernel::pace::Jitter;
 use anteroom::kernel::session::{Lapsed, Session, SessionId, State};
 use anteroom::kernel::verdict::Verdict;
 use anteroom::store::{Store, StoreError};
@@ -49,11 +48,6 @@ fn changes(session: &Session) -> Vec<Session> {
     let now = sample::START + std::time::Duration::from_secs(20);
     let key = |key: u8| sample::claimed(session.clone(), Some([key; 32]));
     let mut changes = match session.state() {
-        State::Starting => {
-            let (session, attempt) = sample::announced(session.clone(), now);
-            let began = |jitter| session.clone().began(attempt, sample::began(), now, jitter).expect("it is starting");
-            vec![began(Jitter(0)), session.clone().cancel(now).expect("it is starting")]
-        }
         State::Pending(_) => {
             let slow_down = Verdict::SlowDown { interval: None, retry_after: None };
             let verdicts = [
@@ -100,7 +94,7 @@ impl Run {
     async fn take(&mut self, step: Step) {
         match step {
             Step::Open(slot) if self.model[slot].is_none() => {
-                let session = sample::opened(Uuid::new_v4());
+                let session = sample::pending(Uuid::new_v4());
                 assert_eq!(self.save(0, &session).await, Ok(()));
                 self.model[slot] = Some(session);
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anteroom::clock::SystemClock;
+use anteroom::clock::Clock;
 use anteroom::store::row::Row;
 use anteroom::store::seal::Keyring;
 use anteroom::store::writer::{Backend, Fault, Op, Writer};
@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::clock::ManualClock;
 use crate::sample;
 use crate::scratch::Scratch;
 
@@ -80,6 +81,7 @@ struct Bench {
     permits: Arc<Semaphore>,
     batches: Arc<Mutex<Vec<Vec<Uuid>>>>,
     keyring: Keyring,
+    clock: ManualClock,
     _scratch: Scratch,
 }
 
@@ -89,7 +91,8 @@ impl Bench {
         let backend = Paced { permits: Arc::clone(&permits), batches: Arc::clone(&batches), versions: HashMap::new(), then };
         let scratch = Scratch::default();
         let keyring = Keyring::create(&scratch.join("a.key")).expect("a new key file");
-        Self { writer: Writer::start(backend, SystemClock::start()), permits, batches, keyring, _scratch: scratch }
+        let clock = ManualClock::default();
+        Self { writer: Writer::start(backend, clock.as_clock()), permits, batches, keyring, clock, _scratch: scratch }
     }
 
     fn save(&self, id: Uuid, version: i64) -> Op {
@@ -151,6 +154,35 @@ async fn a_fault_is_everybodys_and_no_reason_to_end() {
         assert_eq!(saved, [Err(error); 3]);
         assert!(bench.writer.broken().now_or_never().is_none());
     }
+}
+
+#[tokio::test]
+async fn it_is_failing_from_a_failed_commit_to_one_that_works() {
+    let bench = Bench::new(Outcome::Fail(Fault::Unavailable));
+    assert!(!bench.writer.is_failing());
+    bench.permits.add_permits(1);
+    assert!(bench.writer.write(bench.save(Uuid::new_v4(), 1)).await.is_err());
+    assert!(bench.writer.is_failing());
+    bench.clock.advance(Duration::from_millis(500));
+    assert_eq!(bench.writer.probe().await, Ok(()));
+    assert!(!bench.writer.is_failing());
+}
+
+#[tokio::test]
+async fn a_commit_that_takes_long_counts_as_failing_until_it_is_over() {
+    let bench = Bench::new(Outcome::Commit);
+    let mut saving = Box::pin(bench.writer.write(bench.save(Uuid::new_v4(), 1)));
+    assert!((&mut saving).now_or_never().is_none());
+    let slow = bench.clock.now() + Duration::from_secs(1);
+    bench.clock.sleeper(|at| at == slow).await;
+    assert!(!bench.writer.is_failing());
+    bench.clock.advance_to(slow);
+    while !bench.writer.is_failing() {
+        tokio::task::yield_now().await;
+    }
+    bench.permits.add_permits(1);
+    assert_eq!(saving.await, Ok(()));
+    assert!(!bench.writer.is_failing());
 }
 
 #[tokio::test]

@@ -46,14 +46,15 @@ impl Session {
         }
     }
 
-    /// Ends a session that cannot go on, for a reason on our side or before it had a code; one that is being renewed stays as it
-    /// ended.
+    /// Ends a session that cannot go on, for a reason on our side or before it had a code; then there is nothing to store. One
+    /// that is being renewed stays as it ended.
     ///
     /// # Errors
     /// [`Refused::Settled`], also for an authorized session: its tokens wait for their owner whatever happens to pollers.
     pub fn fail(self, failure: Failure, now: Timestamp) -> Result<Self, Refused> {
         match &self.state {
-            State::Starting | State::Pending(_) => Ok(self.become_visibly(State::Failed { at: now, failure })),
+            State::Starting => Ok(self.showing(State::Failed { at: now, failure })),
+            State::Pending(_) => Ok(self.become_visibly(State::Failed { at: now, failure })),
             State::Verifying(Verifying { grant, .. }) => {
                 let grant = Arc::clone(grant);
                 Ok(self.revoking(grant, now).become_visibly(State::Failed { at: now, failure }))

@@ -65,6 +65,11 @@ impl Session {
         Ok(self)
     }
 
+    /// Whether an answer has arrived and is being reported.
+    pub fn is_answered(&self) -> bool {
+        self.open_attempt.is_some_and(|open| open.answered)
+    }
+
     /// The device authorization response (RFC 8628 §3.2): what is `starting` or being renewed becomes `pending`. The first poll
     /// waits one interval.
     ///
