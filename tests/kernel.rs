@@ -31,7 +31,7 @@ fn began(now: Timestamp, lifetime: Duration, interval: Option<Duration>) -> Bega
         verification_uri_complete: None,
         expires_at: now + lifetime,
     };
-    Began { device_code: Arc::new(device_code), prompt: Arc::new(prompt), interval }
+    Began { device_code: Arc::new(device_code), prompt, interval }
 }
 
 fn grant() -> Arc<Grant> {

@@ -44,7 +44,7 @@ pub enum Verdict {
 #[derive(Clone, Debug)]
 pub struct Began {
     pub device_code: Arc<DeviceCode>,
-    pub prompt: Arc<Prompt>,
+    pub prompt: Prompt,
     /// Absent: the default of 5 s.
     pub interval: Option<Duration>,
 }

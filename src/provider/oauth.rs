@@ -85,12 +85,12 @@ impl OAuthProvider {
                 code_verifier,
                 token_endpoint: self.token_endpoint.share(endpoints.token.as_str()),
             }),
-            prompt: Arc::new(Prompt {
+            prompt: Prompt {
                 user_code: device.user_code.into(),
                 verification_uri: self.verification_uri.share(&device.verification_uri),
                 verification_uri_complete: device.verification_uri_complete.map(String::into_boxed_str),
                 expires_at: sent_at + device.expires_in,
-            }),
+            },
             interval: device.interval,
         })
     }

@@ -377,12 +377,12 @@ impl Obedient {
                 code_verifier: None,
                 token_endpoint: "https://id.acme.test/token".into(),
             }),
-            prompt: Arc::new(Prompt {
+            prompt: Prompt {
                 user_code: user_code.into(),
                 verification_uri: uri.into(),
                 verification_uri_complete: complete.map(Into::into),
                 expires_at: self.clock.now() + Duration::from_secs(900),
-            }),
+            },
             interval: None,
         }
     }

@@ -75,7 +75,7 @@ pub fn began() -> Began {
         verification_uri_complete: Some("https://id.acme.test/device?user_code=WDJB-MJHT".into()),
         expires_at: START + LIFETIME,
     };
-    Began { device_code: Arc::new(device_code), prompt: Arc::new(prompt), interval: Some(Duration::from_secs(5)) }
+    Began { device_code: Arc::new(device_code), prompt, interval: Some(Duration::from_secs(5)) }
 }
 
 pub fn grant() -> Arc<Grant> {

@@ -158,7 +158,7 @@ impl Provider for Notary {
             expires_at: self.clock.now() + Duration::from_secs(24 * 3600),
         };
         self.asked.lock().insert(scope.to_owned(), vec![self.clock.now()]);
-        ready(Ok(Began { device_code: device_code.into(), prompt: prompt.into(), interval: None })).boxed()
+        ready(Ok(Began { device_code: device_code.into(), prompt, interval: None })).boxed()
     }
 
     fn ask<'a>(&'a self, sign_in: anteroom::provider::SignIn<'a>) -> BoxFuture<'a, Verdict> {
