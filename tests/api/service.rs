@@ -372,11 +372,7 @@ impl Obedient {
 
     fn began(&self, user_code: &str, uri: &str, complete: Option<&str>) -> Began {
         Began {
-            device_code: Arc::new(DeviceCode {
-                code: "a-device-code".into(),
-                code_verifier: None,
-                token_endpoint: "https://id.acme.test/token".into(),
-            }),
+            device_code: Arc::new(DeviceCode::new("a-device-code", None, "https://id.acme.test/token".into())),
             prompt: Prompt {
                 user_code: user_code.into(),
                 verification_uri: uri.into(),

@@ -42,8 +42,7 @@ impl Provider for PlainClient {
 }
 
 fn code_of(f: &Fixture, sign_in: &SignIn) -> DeviceCode {
-    let token_endpoint = f.provider.url("/token").into();
-    DeviceCode { code: sign_in.device_code.clone().into(), code_verifier: None, token_endpoint }
+    DeviceCode::new(&sign_in.device_code, None, f.provider.url("/token").into())
 }
 
 #[tokio::test]
