@@ -23,15 +23,14 @@ fn opened(now: Timestamp) -> Session {
 }
 
 fn began(now: Timestamp, lifetime: Duration, interval: Option<Duration>) -> Began {
-    let device_code =
-        DeviceCode { code: "device".to_owned().into(), code_verifier: None, token_endpoint: Arc::from("https://id.test/token") };
+    let device_code = DeviceCode::new("device", None, Arc::from("https://id.test/token"));
     let prompt = Prompt {
         user_code: "WDJB-MJHT".into(),
         verification_uri: Arc::from("https://id.test/device"),
         verification_uri_complete: None,
         expires_at: now + lifetime,
     };
-    Began { device_code: Arc::new(device_code), prompt: Arc::new(prompt), interval }
+    Began { device_code: Arc::new(device_code), prompt, interval }
 }
 
 fn grant() -> Arc<Grant> {

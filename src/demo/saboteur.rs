@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use secrecy::ExposeSecret;
 
 use super::switches::{Crash, Switches};
 use crate::kernel::verdict::{Began, Failure, Grant, Verdict};
@@ -31,7 +30,7 @@ impl Provider for Saboteur {
     #[expect(clippy::panic, reason = "to crash is what it is for")]
     fn ask<'a>(&'a self, sign_in: SignIn<'a>) -> BoxFuture<'a, Verdict> {
         async move {
-            match self.switches.take_crash(sign_in.device_code.code.expose_secret()) {
+            match self.switches.take_crash(sign_in.device_code.expose_code()) {
                 None => self.inner.ask(sign_in).await,
                 Some(Crash::BeforeAsking) => panic!("the poller was crashed on purpose, before it asked"),
                 Some(Crash::AfterTheAnswer) => {

@@ -38,25 +38,34 @@ pub type SessionId = Uuid;
 /// A SHA-256 digest: of a session secret, a caller key, a claim key or an idempotency key.
 pub type Digest = [u8; 32];
 
+/// Each poll makes two new sessions, so they share what polls leave as it is.
+#[derive(Clone, Debug)]
+pub struct Session {
+    kept: Arc<Kept>,
+    polling: Polling,
+    attempts: u32,
+    open_attempt: Option<OpenAttempt>,
+}
+
+/// All of a session that polling does not touch, and all that a store needs of it.
+///
 /// Two counters: `version` counts what the store must keep, `revision` what a reader can see. Neither counts polls. Version 0 is
 /// not in the store: a session is first written when it has a code.
 #[derive(Clone, Debug)]
-pub struct Session {
-    opening: Arc<Opening>,
+pub struct Kept {
+    opening: Opening,
     opened_at: Timestamp,
     version: u64,
     revision: u64,
-    prompt: Option<Arc<Prompt>>,
+    prompt: Option<Prompt>,
     creation: Option<Arc<Creation>>,
-    attempts: u32,
-    open_attempt: Option<OpenAttempt>,
     revocation: Option<Arc<Revocation>>,
     renewal: Option<Arc<Renewal>>,
     state: State,
 }
 
 /// What is known of a session before the provider is asked; it never changes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Opening {
     pub id: SessionId,
     pub provider: Arc<str>,
@@ -104,7 +113,12 @@ pub struct Pending {
     began_at: Timestamp,
     expires_at: Timestamp,
     pace: Pace,
-    next_poll_at: Timestamp,
+}
+
+/// How polling goes, while the session is pending. A restart forgets it.
+#[derive(Clone, Copy, Default, Debug)]
+struct Polling {
+    next_at: Timestamp,
     /// What the provider's pace alone would allow, without our own back-off.
     not_before: Timestamp,
     checked_at: Timestamp,
@@ -122,8 +136,9 @@ pub struct Verifying {
 }
 
 /// Whether an earlier request may have spent the device code without our seeing the answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 enum Doubt {
+    #[default]
     None,
     /// A request was sent and its answer never understood.
     Sent,
@@ -288,57 +303,60 @@ pub const CHECK_EVERY: Duration = Duration::from_secs(5);
 impl Session {
     /// A new session, `starting` and not stored: the provider is to be asked for a code at once.
     pub fn open(opening: Opening, creation: Option<Creation>, now: Timestamp) -> Self {
-        Self {
-            opening: Arc::new(opening),
+        Self::from(Kept {
+            opening,
             opened_at: now,
             version: 0,
             revision: 1,
             prompt: None,
             creation: creation.map(Arc::new),
-            attempts: 0,
-            open_attempt: None,
             revocation: None,
             renewal: None,
             state: State::Starting,
-        }
+        })
     }
 
     pub fn id(&self) -> SessionId {
-        self.opening.id
+        self.kept.opening.id
     }
 
     pub fn opening(&self) -> &Opening {
-        &self.opening
+        &self.kept.opening
     }
 
     pub fn opened_at(&self) -> Timestamp {
-        self.opened_at
+        self.kept.opened_at
     }
 
     pub fn version(&self) -> u64 {
-        self.version
+        self.kept.version
     }
 
     pub fn revision(&self) -> u64 {
-        self.revision
+        self.kept.revision
     }
 
     /// What the person is shown; absent until the provider has answered.
     pub fn prompt(&self) -> Option<&Prompt> {
-        self.prompt.as_deref()
+        self.kept.prompt.as_ref()
     }
 
     /// The `POST /sessions` that may be repeated; absent without an idempotency key and once it has lapsed.
     pub fn creation(&self) -> Option<&Creation> {
-        self.creation.as_deref()
+        self.kept.creation.as_deref()
     }
 
     pub fn state(&self) -> &State {
-        &self.state
+        &self.kept.state
+    }
+
+    /// What the store needs. It stays the same, and shared, from poll to poll.
+    pub fn kept(&self) -> &Arc<Kept> {
+        &self.kept
     }
 
     pub fn status(&self) -> Status {
-        match self.state {
+        match self.kept.state {
             State::Starting => Status::Starting,
             State::Pending(_) | State::Verifying(_) => Status::Pending,
             State::Authorized { .. } => Status::Authorized,
@@ -352,7 +370,7 @@ impl Session {
 
     /// False from the third failed poll in a row until the next good answer.
     pub fn provider_reachable(&self) -> bool {
-        !matches!(&self.state, State::Pending(pending) if pending.failures >= UNREACHABLE_AFTER)
+        !matches!(self.kept.state, State::Pending(_) if self.polling.failures >= UNREACHABLE_AFTER)
     }
 
     /// Nothing but [`Session::renew`] leads out of a settled state.
@@ -362,7 +380,7 @@ impl Session {
 
     /// Settled sessions stay readable for the retention, and longer while their tokens may be read again.
     pub fn is_readable(&self, now: Timestamp, terms: &Terms) -> bool {
-        match self.state {
+        match self.kept.state {
             _ if self.is_renewing() => true,
             State::Claimed { held: Some(_), .. } => true,
             State::Claimed { at, .. }
@@ -376,23 +394,32 @@ impl Session {
 
     /// Whether it counts against the limits: it waits for the provider, the person or the owner.
     pub fn is_live(&self) -> bool {
-        self.is_renewing() || matches!(self.state, State::Starting | State::Pending(_) | State::Verifying(_) | State::Authorized { .. })
+        self.is_renewing()
+            || matches!(self.kept.state, State::Starting | State::Pending(_) | State::Verifying(_) | State::Authorized { .. })
     }
 
     /// Whether `next` may take the place of `self` in the table.
     pub(super) fn may_become(&self, next: &Self) -> bool {
         let settled_stays = !self.is_settled() || self.status() == next.status() || self.renewals() < next.renewals();
-        self.id() == next.id() && settled_stays && self.version <= next.version && self.revision <= next.revision
+        self.id() == next.id() && settled_stays && self.version() <= next.version() && self.revision() <= next.revision()
     }
 
     fn revoking(mut self, grant: Arc<Grant>, now: Timestamp) -> Self {
-        let then = self.revocation.take();
-        self.revocation = Some(Arc::new(Revocation { grant, next_at: now, until: now + REVOCATION_PERIOD, then }));
+        let kept = self.kept_mut();
+        let then = kept.revocation.take();
+        kept.revocation = Some(Arc::new(Revocation { grant, next_at: now, until: now + REVOCATION_PERIOD, then }));
         self
     }
 
     fn durably(mut self) -> Self {
-        self.version = self.version.saturating_add(1);
+        let kept = self.kept_mut();
+        kept.version = kept.version.saturating_add(1);
+        self
+    }
+
+    fn visibly(mut self) -> Self {
+        let kept = self.kept_mut();
+        kept.revision = kept.revision.saturating_add(1);
         self
     }
 
@@ -401,9 +428,25 @@ impl Session {
     }
 
     fn showing(mut self, state: State) -> Self {
-        self.state = state;
-        self.revision = self.revision.saturating_add(1);
-        self
+        self.kept_mut().state = state;
+        self.visibly()
+    }
+
+    /// Whoever still reads the session that this one came from keeps what was there.
+    fn kept_mut(&mut self) -> &mut Kept {
+        Arc::make_mut(&mut self.kept)
+    }
+}
+
+impl Kept {
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+}
+
+impl From<Kept> for Session {
+    fn from(kept: Kept) -> Self {
+        Self { kept: Arc::new(kept), polling: Polling::default(), attempts: 0, open_attempt: None }
     }
 }
 

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::time::Timestamp;
@@ -44,7 +44,7 @@ pub enum Verdict {
 #[derive(Clone, Debug)]
 pub struct Began {
     pub device_code: Arc<DeviceCode>,
-    pub prompt: Arc<Prompt>,
+    pub prompt: Prompt,
     /// Absent: the default of 5 s.
     pub interval: Option<Duration>,
 }
@@ -52,9 +52,9 @@ pub struct Began {
 /// What only Anteroom and the provider know of a sign-in in progress.
 #[derive(Clone, Debug)]
 pub struct DeviceCode {
-    pub code: SecretString,
-    /// PKCE (RFC 7636), where the provider takes it.
-    pub code_verifier: Option<SecretString>,
+    /// The code and the verifier behind it, as one text: each waiting person costs one of these.
+    texts: SecretString,
+    verifier_at: usize,
     /// The endpoint that the code belongs to; it is asked nowhere else.
     pub token_endpoint: Arc<str>,
 }
@@ -96,6 +96,26 @@ pub enum Failure {
         retry_after_secs: Option<u64>,
     },
     ProviderTimeout,
+}
+
+impl DeviceCode {
+    /// With a PKCE `code_verifier` (RFC 7636) where the provider takes it. An empty one is none.
+    pub fn new(code: &str, code_verifier: Option<&str>, token_endpoint: Arc<str>) -> Self {
+        let texts = [code, code_verifier.unwrap_or_default()].concat();
+        Self { texts: texts.into(), verifier_at: code.len(), token_endpoint }
+    }
+
+    pub fn expose_code(&self) -> &str {
+        self.exposed().0
+    }
+
+    pub fn expose_code_verifier(&self) -> Option<&str> {
+        Some(self.exposed().1).filter(|verifier| !verifier.is_empty())
+    }
+
+    fn exposed(&self) -> (&str, &str) {
+        self.texts.expose_secret().split_at_checked(self.verifier_at).unwrap_or_default()
+    }
 }
 
 impl Verdict {

@@ -80,17 +80,17 @@ impl OAuthProvider {
             Failure::ProviderInvalidResponse
         })?;
         Ok(Began {
-            device_code: Arc::new(DeviceCode {
-                code: device.device_code,
-                code_verifier,
-                token_endpoint: self.token_endpoint.share(endpoints.token.as_str()),
-            }),
-            prompt: Arc::new(Prompt {
+            device_code: Arc::new(DeviceCode::new(
+                device.device_code.expose_secret(),
+                code_verifier.as_ref().map(ExposeSecret::expose_secret),
+                self.token_endpoint.share(endpoints.token.as_str()),
+            )),
+            prompt: Prompt {
                 user_code: device.user_code.into(),
                 verification_uri: self.verification_uri.share(&device.verification_uri),
                 verification_uri_complete: device.verification_uri_complete.map(String::into_boxed_str),
                 expires_at: sent_at + device.expires_in,
-            }),
+            },
             interval: device.interval,
         })
     }
@@ -100,9 +100,9 @@ impl OAuthProvider {
         let Ok(endpoint) = Url::parse(&device_code.token_endpoint) else {
             return Verdict::Rejected;
         };
-        let mut form = fill(dialect.poll, Known { scope, device_code: device_code.code.expose_secret(), user_code });
-        if let Some(verifier) = &device_code.code_verifier {
-            form.push(("code_verifier", verifier.expose_secret()));
+        let mut form = fill(dialect.poll, Known { scope, device_code: device_code.expose_code(), user_code });
+        if let Some(verifier) = device_code.expose_code_verifier() {
+            form.push(("code_verifier", verifier));
         }
         self.add_resources(&mut form);
         let answered = self.post_as(endpoint, form, dialect.poll_names_client).await;

@@ -1,7 +1,7 @@
 //! A store that forgets with the process: for tests and for trying things out.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -9,22 +9,23 @@ use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 
 use super::{Loaded, Store, StoreError};
-use crate::kernel::session::{Session, SessionId};
+use crate::kernel::session::{Kept, Session, SessionId};
 
 #[derive(Default)]
 pub struct MemoryStore {
-    rows: Mutex<HashMap<SessionId, Arc<Session>>>,
+    /// Shared with the sessions in use.
+    rows: Mutex<BTreeMap<SessionId, Arc<Kept>>>,
 }
 
 impl Store for MemoryStore {
     fn save(&self, expected: u64, next: Arc<Session>) -> BoxFuture<'_, Result<(), StoreError>> {
         let saved = match self.rows.lock().entry(next.id()) {
             Entry::Vacant(row) if expected == 0 => {
-                row.insert(next);
+                row.insert(Arc::clone(next.kept()));
                 Ok(())
             }
             Entry::Occupied(mut row) if row.get().version() == expected => {
-                row.insert(next);
+                row.insert(Arc::clone(next.kept()));
                 Ok(())
             }
             _ => Err(StoreError::Conflict),

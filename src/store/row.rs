@@ -208,8 +208,8 @@ impl std::io::Write for Size {
 impl<'a> From<&'a DeviceCode> for DeviceCodeCell<'a> {
     fn from(code: &'a DeviceCode) -> Self {
         Self {
-            code: Cow::Borrowed(code.code.expose_secret()),
-            code_verifier: code.code_verifier.as_ref().map(exposed),
+            code: Cow::Borrowed(code.expose_code()),
+            code_verifier: code.expose_code_verifier().map(Cow::Borrowed),
             token_endpoint: Cow::Borrowed(&code.token_endpoint),
         }
     }
@@ -217,11 +217,7 @@ impl<'a> From<&'a DeviceCode> for DeviceCodeCell<'a> {
 
 impl From<DeviceCodeCell<'_>> for DeviceCode {
     fn from(cell: DeviceCodeCell<'_>) -> Self {
-        Self {
-            code: cell.code.into_owned().into(),
-            code_verifier: cell.code_verifier.map(|verifier| verifier.into_owned().into()),
-            token_endpoint: Arc::from(&*cell.token_endpoint),
-        }
+        Self::new(&cell.code, cell.code_verifier.as_deref(), Arc::from(&*cell.token_endpoint))
     }
 }
 

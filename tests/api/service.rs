@@ -372,17 +372,13 @@ impl Obedient {
 
     fn began(&self, user_code: &str, uri: &str, complete: Option<&str>) -> Began {
         Began {
-            device_code: Arc::new(DeviceCode {
-                code: "a-device-code".into(),
-                code_verifier: None,
-                token_endpoint: "https://id.acme.test/token".into(),
-            }),
-            prompt: Arc::new(Prompt {
+            device_code: Arc::new(DeviceCode::new("a-device-code", None, "https://id.acme.test/token".into())),
+            prompt: Prompt {
                 user_code: user_code.into(),
                 verification_uri: uri.into(),
                 verification_uri_complete: complete.map(Into::into),
                 expires_at: self.clock.now() + Duration::from_secs(900),
-            }),
+            },
             interval: None,
         }
     }

@@ -139,11 +139,7 @@ impl Player {
     async fn ask(&self) -> Said {
         let token_endpoint =
             self.settings.endpoints.token.as_ref().map_or_else(|| self.server.url.join("discovered-token").unwrap(), Url::clone);
-        let device_code = DeviceCode {
-            code: DEVICE_CODE.into(),
-            code_verifier: self.settings.pkce.then(|| "verifier-1".into()),
-            token_endpoint: token_endpoint.as_str().into(),
-        };
+        let device_code = DeviceCode::new(DEVICE_CODE, self.settings.pkce.then_some("verifier-1"), token_endpoint.as_str().into());
         let sign_in = SignIn { device_code: &device_code, user_code: USER_CODE, scope: &self.folder.scope };
         verdict(self.provider.ask(sign_in).await)
     }
@@ -173,7 +169,7 @@ fn began(outcome: Result<Began, Failure>) -> Said {
     // The lifetime counts from the request, a moment ago.
     let lives = began.prompt.expires_at.since(now).as_millis().div_ceil(1000);
     let said = Said::from("began")
-        .with("device_code", began.device_code.code.expose_secret())
+        .with("device_code", began.device_code.expose_code())
         .with("user_code", &*began.prompt.user_code)
         .with("verification_uri", &*began.prompt.verification_uri)
         .with("expires_in", lives);

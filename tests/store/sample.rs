@@ -64,18 +64,14 @@ pub fn opened(id: Uuid) -> Session {
 }
 
 pub fn began() -> Began {
-    let device_code = DeviceCode {
-        code: SECRETS[0].into(),
-        code_verifier: Some(SECRETS[1].into()),
-        token_endpoint: Arc::from("https://id.acme.test/token"),
-    };
+    let device_code = DeviceCode::new(SECRETS[0], Some(SECRETS[1]), Arc::from("https://id.acme.test/token"));
     let prompt = Prompt {
         user_code: "WDJB-MJHT".into(),
         verification_uri: Arc::from("https://id.acme.test/device"),
         verification_uri_complete: Some("https://id.acme.test/device?user_code=WDJB-MJHT".into()),
         expires_at: START + LIFETIME,
     };
-    Began { device_code: Arc::new(device_code), prompt: Arc::new(prompt), interval: Some(Duration::from_secs(5)) }
+    Began { device_code: Arc::new(device_code), prompt, interval: Some(Duration::from_secs(5)) }
 }
 
 pub fn grant() -> Arc<Grant> {
@@ -152,10 +148,10 @@ pub fn told(record: &Record) -> String {
         })
     };
     let secrets = &record.secrets;
-    let device_code = secrets.device_code.as_deref().map(|code| {
-        let DeviceCode { code, code_verifier, token_endpoint } = code;
-        (code.expose_secret().to_owned(), code_verifier.as_ref().map(|text| text.expose_secret().to_owned()), token_endpoint.to_string())
-    });
+    let device_code = secrets
+        .device_code
+        .as_deref()
+        .map(|code| (code.expose_code().to_owned(), code.expose_code_verifier().map(str::to_owned), code.token_endpoint.to_string()));
     let creation = secrets.creation.as_ref().map(|secret| secret.expose_secret().to_owned());
     let secrets = (device_code, grant(&secrets.grant), creation, grant(&secrets.revocation));
     let Record { id, version, revision, provider, caller, opened_at, facts, .. } = record;

@@ -21,7 +21,6 @@ use anteroom::{poller, scheduler};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
-use secrecy::ExposeSecret;
 use tokio::sync::Notify;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -150,7 +149,7 @@ pub struct Notary {
 
 impl Provider for Notary {
     fn begin<'a>(&'a self, scope: &'a str) -> BoxFuture<'a, Result<Began, Failure>> {
-        let device_code = DeviceCode { code: scope.to_owned().into(), code_verifier: None, token_endpoint: "".into() };
+        let device_code = DeviceCode::new(scope, None, "".into());
         let prompt = Prompt {
             user_code: scope.into(),
             verification_uri: "https://id.test/device".into(),
@@ -158,12 +157,12 @@ impl Provider for Notary {
             expires_at: self.clock.now() + Duration::from_secs(24 * 3600),
         };
         self.asked.lock().insert(scope.to_owned(), vec![self.clock.now()]);
-        ready(Ok(Began { device_code: device_code.into(), prompt: prompt.into(), interval: None })).boxed()
+        ready(Ok(Began { device_code: device_code.into(), prompt, interval: None })).boxed()
     }
 
     fn ask<'a>(&'a self, sign_in: anteroom::provider::SignIn<'a>) -> BoxFuture<'a, Verdict> {
         let now = self.clock.now();
-        self.asked.lock().get_mut(sign_in.device_code.code.expose_secret()).unwrap().push(now);
+        self.asked.lock().get_mut(sign_in.device_code.expose_code()).unwrap().push(now);
         let grant = || Grant {
             access_token: "token".to_owned().into(),
             token_type: "Bearer".into(),

@@ -11,7 +11,6 @@ use anteroom::kernel::verdict::{Began, Failure, Grant, Verdict};
 use anteroom::provider::Provider;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use secrecy::ExposeSecret;
 
 /// Panics at its n-th poll, or with the answer in its hands if that comes first.
 pub struct PanicAt<'a, T> {
@@ -100,7 +99,7 @@ impl Provider for Deadly {
     }
 
     fn ask<'a>(&'a self, sign_in: anteroom::provider::SignIn<'a>) -> BoxFuture<'a, Verdict> {
-        self.dice.sabotage(sign_in.device_code.code.expose_secret(), LONGEST_STREAK, self.inner.ask(sign_in))
+        self.dice.sabotage(sign_in.device_code.expose_code(), LONGEST_STREAK, self.inner.ask(sign_in))
     }
 
     fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {

@@ -23,8 +23,8 @@ pub enum Urgency {
 impl Session {
     /// When the provider will be asked next; absent while it is being asked and when it will not be.
     pub fn next_poll_at(&self) -> Option<Timestamp> {
-        match (&self.state, self.open_attempt) {
-            (State::Pending(pending), None) => Some(pending.next_poll_at),
+        match (&self.kept.state, self.open_attempt) {
+            (State::Pending(_), None) => Some(self.polling.next_at),
             (State::Verifying(verifying), None) => Some(verifying.next_at),
             _ => None,
         }
@@ -42,32 +42,32 @@ impl Session {
         if let Some(open) = self.open_attempt {
             return (!open.answered).then_some((open.since + ABANDONED, Urgency::Urgent));
         }
-        let own = match &self.state {
-            State::Starting => Some((self.opened_at, Urgency::Urgent)),
-            State::Pending(pending) if !pending.is_hopeless() => Some((pending.next_poll_at, pending.urgency())),
+        let own = match &self.kept.state {
+            State::Starting => Some((self.opened_at(), Urgency::Urgent)),
+            State::Pending(pending) if !self.polling.is_hopeless(pending) => Some((self.polling.next_at, self.polling.urgency(pending))),
             State::Verifying(verifying) => Some((verifying.next_at, Urgency::Urgent)),
             _ => self.renewing_since().map(|at| (at, Urgency::Urgent)),
         };
-        let revocation = self.revocation.as_ref().map(|revocation| (revocation.next_at, Urgency::Ordinary));
+        let revocation = self.kept.revocation.as_ref().map(|revocation| (revocation.next_at, Urgency::Ordinary));
         own.into_iter().chain(revocation).min_by_key(|(at, _)| *at)
     }
 
     pub(super) fn lapses_at(&self, terms: &Terms) -> Option<Timestamp> {
-        let own = match &self.state {
+        let own = match &self.kept.state {
             _ if self.open_attempt.is_some() || self.is_renewing() => None,
             State::Starting | State::Verifying(_) => None,
-            State::Pending(pending) => pending.is_hopeless().then_some(pending.expires_at),
+            State::Pending(pending) => self.polling.is_hopeless(pending).then_some(pending.expires_at),
             State::Authorized { claim_by, .. } => Some(*claim_by),
             State::Claimed { held: Some(held), .. } => Some(held.until),
             // What is to be revoked is not forgotten.
-            _ if self.revocation.is_some() => None,
+            _ if self.kept.revocation.is_some() => None,
             State::Claimed { at, held: None }
             | State::Denied { at }
             | State::Expired { at }
             | State::Cancelled { at }
             | State::Failed { at, .. } => Some(*at + terms.retention),
         };
-        let creation = self.creation.as_ref().map(|creation| creation.until);
+        let creation = self.creation().map(|creation| creation.until);
         own.into_iter().chain(creation).min()
     }
 }

@@ -13,7 +13,7 @@ impl Session {
     /// # Errors
     /// [`Refused::StillPending`], [`Refused::NotAuthorized`], [`Refused::AlreadyClaimed`].
     pub fn claim(self, key: Option<Digest>, now: Timestamp) -> Result<Claimed, Refused> {
-        match &self.state {
+        match &self.kept.state {
             State::Starting | State::Pending(_) | State::Verifying(_) => Err(Refused::StillPending),
             State::Authorized { claim_by, .. } if *claim_by <= now => Err(Refused::NotAuthorized),
             State::Authorized { grant, .. } => {
@@ -33,13 +33,13 @@ impl Session {
     /// # Errors
     /// [`Refused::Settled`] when there was nothing to do.
     pub fn cancel(mut self, now: Timestamp) -> Result<Self, Refused> {
-        match self.state.clone() {
+        match self.kept.state.clone() {
             State::Starting | State::Pending(_) => Ok(self.become_visibly(State::Cancelled { at: now })),
             State::Authorized { grant, .. } | State::Verifying(Verifying { grant, .. }) => {
                 Ok(self.revoking(grant, now).become_visibly(State::Cancelled { at: now }))
             }
             State::Claimed { at, held: Some(_) } => {
-                self.state = State::Claimed { at, held: None };
+                self.kept_mut().state = State::Claimed { at, held: None };
                 Ok(self.durably())
             }
             _ => self.forgo_renewal().map_err(|_| Refused::Settled),
@@ -52,7 +52,7 @@ impl Session {
     /// # Errors
     /// [`Refused::Settled`], also for an authorized session: its tokens wait for their owner whatever happens to pollers.
     pub fn fail(self, failure: Failure, now: Timestamp) -> Result<Self, Refused> {
-        match &self.state {
+        match &self.kept.state {
             State::Starting => Ok(self.showing(State::Failed { at: now, failure })),
             State::Pending(_) => Ok(self.become_visibly(State::Failed { at: now, failure })),
             State::Verifying(Verifying { grant, .. }) => {
@@ -69,19 +69,19 @@ impl Session {
     /// # Errors
     /// [`Refused::NotDue`] when time demands nothing yet.
     pub fn lapse(mut self, now: Timestamp, terms: &Terms) -> Result<Lapsed, Refused> {
-        if self.creation.as_ref().is_some_and(|creation| creation.until <= now) {
-            self.creation = None;
+        if self.creation().is_some_and(|creation| creation.until <= now) {
+            self.kept_mut().creation = None;
             return Ok(Lapsed::Kept(self.durably()));
         }
         if self.lapses_at(terms).is_none_or(|at| now < at) {
             return Err(Refused::NotDue);
         }
-        match self.state.clone() {
+        match self.kept.state.clone() {
             State::Starting | State::Verifying(_) => Err(Refused::NotDue),
             State::Pending(_) => Ok(Lapsed::Kept(self.become_visibly(State::Expired { at: now }))),
             State::Authorized { grant, .. } => Ok(Lapsed::Kept(self.revoking(grant, now).become_visibly(State::Expired { at: now }))),
             State::Claimed { at, held: Some(_) } => {
-                self.state = State::Claimed { at, held: None };
+                self.kept_mut().state = State::Claimed { at, held: None };
                 Ok(Lapsed::Kept(self.durably()))
             }
             _ => Ok(Lapsed::Forgotten),

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::{
-    Attempt, CHECK_EVERY, Doubt, Errand, Kind, OpenAttempt, Pending, Refused, Session, State, Terms, Urgency, VERIFICATION_PERIOD,
+    Attempt, CHECK_EVERY, Doubt, Errand, Kind, OpenAttempt, Pending, Polling, Refused, Session, State, Terms, Urgency, VERIFICATION_PERIOD,
     VERIFICATION_RETRY, Verifying,
 };
 use crate::kernel::pace::{Jitter, Pace};
@@ -24,10 +24,10 @@ impl Session {
         if self.open_attempt.is_some() {
             return Ok((self.close_abandoned(now)?, None));
         }
-        let errand = match (&self.state, &self.revocation) {
+        let errand = match (&self.kept.state, &self.kept.revocation) {
             (_, Some(revocation)) if revocation.next_at <= now => Errand::Revoke(Arc::clone(&revocation.grant)),
             _ if self.is_beginning() => Errand::Begin,
-            (State::Pending(pending), _) if pending.next_poll_at <= now && !pending.is_hopeless() => {
+            (State::Pending(pending), _) if self.polling.next_at <= now && !self.polling.is_hopeless(pending) => {
                 Errand::Poll(Arc::clone(&pending.device_code))
             }
             (State::Verifying(verifying), _) if verifying.next_at <= now => Errand::Verify(Arc::clone(&verifying.grant)),
@@ -81,21 +81,10 @@ impl Session {
             return Err(Refused::Stale);
         }
         let Began { device_code, prompt, interval } = began;
-        let pace = Pace::new(interval);
-        let mut pending = Pending {
-            device_code,
-            began_at: now,
-            expires_at: prompt.expires_at,
-            pace,
-            next_poll_at: now,
-            not_before: now,
-            checked_at: Timestamp::default(),
-            doubt: Doubt::None,
-            failures: 0,
-            gibberish: 0,
-        };
-        pending.schedule(now, 0, None, jitter);
-        next.prompt = Some(prompt);
+        let pending = Pending { device_code, began_at: now, expires_at: prompt.expires_at, pace: Pace::new(interval) };
+        next.polling = Polling::default();
+        next.polling.schedule(&pending, now, 0, None, jitter);
+        next.kept_mut().prompt = Some(prompt);
         Ok(next.renewed(attempt).become_visibly(State::Pending(pending)))
     }
 
@@ -124,7 +113,7 @@ impl Session {
         }
         let (asked, kind) = self.open_attempt.map(|open| (open.since, open.kind)).unzip();
         let next = self.close(attempt)?;
-        match (next.state.clone(), verdict) {
+        match (next.kept.state.clone(), verdict) {
             (State::Pending(pending), verdict) => {
                 let was_last = asked >= Some(pending.expires_at);
                 Ok(next.judged(pending, verdict, was_last, now, jitter, terms))
@@ -142,33 +131,36 @@ impl Session {
     fn judged(self, mut pending: Pending, verdict: Verdict, was_last: bool, now: Timestamp, jitter: Jitter, terms: &Terms) -> Self {
         let failed = |failure| State::Failed { at: now, failure };
         let expired = State::Expired { at: now };
+        let polling = self.polling;
         match verdict {
             Verdict::Authorized(grant) => self.become_visibly(State::Authorized { grant, claim_by: now + terms.claim_ttl }),
             // Due at once: the tokens must be safe before anything else is waited for.
             Verdict::Unverified(grant) => self.withholding(Verifying { grant, next_at: now, until: now + VERIFICATION_PERIOD }),
             Verdict::Untrusted(grant) => self.distrusting(grant, now),
             Verdict::Denied => self.become_visibly(State::Denied { at: now }),
-            Verdict::Expired if pending.doubt != Doubt::None && now + EXPIRY_SLACK < pending.expires_at => {
+            Verdict::Expired if polling.doubt != Doubt::None && now + EXPIRY_SLACK < pending.expires_at => {
                 self.become_visibly(failed(Failure::GrantLost))
             }
             Verdict::Expired => self.become_visibly(expired),
-            Verdict::DeadCode if pending.is_suspect(now) => self.become_visibly(failed(Failure::GrantLost)),
+            Verdict::DeadCode if polling.is_suspect(&pending, now) => self.become_visibly(failed(Failure::GrantLost)),
             Verdict::DeadCode if now >= pending.expires_at => self.become_visibly(expired),
             Verdict::DeadCode | Verdict::Rejected => self.become_visibly(failed(Failure::ProviderRejected)),
             Verdict::Redirected => self.become_visibly(failed(Failure::ProviderInvalidResponse)),
             _ if was_last => self.become_visibly(expired),
-            Verdict::Gibberish { tolerated, .. } if pending.gibberish >= tolerated => {
+            Verdict::Gibberish { tolerated, .. } if polling.gibberish >= tolerated => {
                 self.become_visibly(failed(Failure::ProviderInvalidResponse))
             }
-            Verdict::Pending => self.wait(pending.heard(), now, None, jitter),
+            Verdict::Pending => self.wait(&pending, polling.heard(), now, None, jitter),
             Verdict::SlowDown { interval, retry_after } => {
                 pending.pace = pending.pace.slow_down(interval, retry_after);
-                (pending.failures, pending.gibberish) = (0, 0);
-                self.wait(pending, now, retry_after, jitter).durably()
+                let polling = Polling { failures: 0, gibberish: 0, ..polling };
+                let mut next = self.wait(&pending, polling, now, retry_after, jitter).durably();
+                next.kept_mut().state = State::Pending(pending);
+                next
             }
-            Verdict::Unreachable { ambiguous, retry_after } => self.wait(pending.unheard(ambiguous, 0), now, retry_after, jitter),
-            Verdict::Throttled { retry_after } => self.wait(pending.unheard(false, 0), now, retry_after, jitter),
-            Verdict::Gibberish { ambiguous, .. } => self.wait(pending.unheard(ambiguous, 1), now, None, jitter),
+            Verdict::Unreachable { ambiguous, retry_after } => self.wait(&pending, polling.unheard(ambiguous, 0), now, retry_after, jitter),
+            Verdict::Throttled { retry_after } => self.wait(&pending, polling.unheard(false, 0), now, retry_after, jitter),
+            Verdict::Gibberish { ambiguous, .. } => self.wait(&pending, polling.unheard(ambiguous, 1), now, None, jitter),
         }
     }
 
@@ -182,15 +174,12 @@ impl Session {
 
     fn withholding(mut self, verifying: Verifying) -> Self {
         let was_reachable = self.provider_reachable();
-        self.state = State::Verifying(verifying);
-        if !was_reachable {
-            self.revision = self.revision.saturating_add(1);
-        }
-        self.durably()
+        self.kept_mut().state = State::Verifying(verifying);
+        if was_reachable { self.durably() } else { self.visibly().durably() }
     }
 
     fn verifying_later(mut self, verifying: Verifying, now: Timestamp) -> Self {
-        self.state = State::Verifying(Verifying { next_at: now + VERIFICATION_RETRY, ..verifying });
+        self.kept_mut().state = State::Verifying(Verifying { next_at: now + VERIFICATION_RETRY, ..verifying });
         self
     }
 
@@ -204,13 +193,13 @@ impl Session {
     /// [`Refused::Stale`] when the attempt is not the open one.
     pub fn revoked(self, attempt: Attempt, done: bool, now: Timestamp) -> Result<Self, Refused> {
         let mut next = self.close(attempt)?;
-        match &next.revocation {
+        match next.kept_mut().revocation.take() {
             Some(revocation) if !done && now < revocation.until => {
-                next.revocation = Some(revocation.tried(now));
+                next.kept_mut().revocation = Some(revocation.tried(now));
                 Ok(next)
             }
             revocation => {
-                next.revocation = revocation.as_ref().and_then(|revocation| revocation.then.clone());
+                next.kept_mut().revocation = revocation.and_then(|revocation| revocation.then.clone());
                 Ok(next.durably())
             }
         }
@@ -221,31 +210,36 @@ impl Session {
     /// # Errors
     /// [`Refused::NotDue`] when nothing is polled for, [`Refused::TooOften`] less than [`CHECK_EVERY`] after the last time.
     pub fn check(mut self, now: Timestamp) -> Result<Self, Refused> {
-        let State::Pending(pending) = &mut self.state else { return Err(Refused::NotDue) };
-        if now < pending.checked_at + CHECK_EVERY {
+        if !matches!(self.kept.state, State::Pending(_)) {
+            return Err(Refused::NotDue);
+        }
+        let polling = &mut self.polling;
+        if now < polling.checked_at + CHECK_EVERY {
             return Err(Refused::TooOften);
         }
-        pending.checked_at = now;
-        pending.next_poll_at = pending.next_poll_at.min(pending.not_before);
+        polling.checked_at = now;
+        polling.next_at = polling.next_at.min(polling.not_before);
         Ok(self)
     }
 
     /// A code is wanted of the provider.
     fn is_beginning(&self) -> bool {
-        matches!(self.state, State::Starting) || self.is_renewing()
+        matches!(self.kept.state, State::Starting) || self.is_renewing()
     }
 
     fn abandoned(mut self, now: Timestamp) -> Self {
         let Some(open) = self.open_attempt.take() else { return self };
         if open.kind == Kind::Revoke {
-            self.revocation = self
+            let kept = self.kept_mut();
+            kept.revocation = kept
                 .revocation
+                .take()
                 .and_then(|revocation| if now < revocation.until { Some(revocation.tried(now)) } else { revocation.then.clone() });
-        } else if let State::Verifying(verifying) = &mut self.state {
+        } else if let State::Pending(pending) = &self.kept.state {
+            self.polling.doubt = Doubt::Sent;
+            self.polling.schedule(pending, now, 0, None, Jitter::default());
+        } else if let State::Verifying(verifying) = &mut self.kept_mut().state {
             verifying.next_at = now + VERIFICATION_RETRY;
-        } else if let State::Pending(pending) = &mut self.state {
-            pending.doubt = Doubt::Sent;
-            pending.schedule(now, 0, None, Jitter::default());
         }
         self
     }
@@ -258,14 +252,11 @@ impl Session {
         Ok(self)
     }
 
-    fn wait(mut self, mut pending: Pending, now: Timestamp, retry_after: Option<Duration>, jitter: Jitter) -> Self {
+    fn wait(mut self, pending: &Pending, polling: Polling, now: Timestamp, retry_after: Option<Duration>, jitter: Jitter) -> Self {
         let was_reachable = self.provider_reachable();
-        pending.schedule(now, pending.failures, retry_after, jitter);
-        self.state = State::Pending(pending);
-        if self.provider_reachable() != was_reachable {
-            self.revision = self.revision.saturating_add(1);
-        }
-        self
+        self.polling = polling;
+        self.polling.schedule(pending, now, polling.failures, retry_after, jitter);
+        if self.provider_reachable() == was_reachable { self } else { self.visibly() }
     }
 }
 
@@ -278,40 +269,51 @@ impl Pending {
         self.pace
     }
 
-    /// The next poll after an answer (or what counts as one) at `answered`.
-    fn schedule(&mut self, answered: Timestamp, failures: u8, retry_after: Option<Duration>, jitter: Jitter) {
-        self.next_poll_at = self.no_later_than_last(self.pace.next(answered, failures, retry_after, jitter), answered);
-        self.not_before = self.pace.next(answered, 0, retry_after, Jitter::default());
+    /// The last poll comes at the expiry, or one gap after the last answer where that is later; no back-off delays it.
+    fn no_later_than_last(&self, wanted: Timestamp, answered: Timestamp) -> Timestamp {
+        if wanted < self.expires_at { wanted } else { self.expires_at.max(answered + self.pace.gap()) }
+    }
+}
+
+impl Polling {
+    /// Sets the next poll after an answer (or what counts as one) at `answered`.
+    fn schedule(&mut self, pending: &Pending, answered: Timestamp, failures: u8, retry_after: Option<Duration>, jitter: Jitter) {
+        self.next_at = pending.no_later_than_last(pending.pace.next(answered, failures, retry_after, jitter), answered);
+        self.not_before = pending.pace.next(answered, 0, retry_after, Jitter::default());
     }
 
-    /// The last poll comes at the expiry, or one gap after the last answer where that is later; no back-off delays it.
-    pub(super) fn no_later_than_last(&self, wanted: Timestamp, answered: Timestamp) -> Timestamp {
-        if wanted < self.expires_at { wanted } else { self.expires_at.max(answered + self.pace.gap()) }
+    /// What a restart at `now` knows: a request may have been under way.
+    pub(super) fn after_restart(pending: &Pending, now: Timestamp, jitter: Jitter) -> Self {
+        let mut polling = Self { next_at: NEVER, not_before: NEVER, doubt: Doubt::Restart, ..Self::default() };
+        if now < pending.expires_at {
+            polling.not_before = pending.pace.after_restart(now, Jitter::default());
+            polling.next_at = pending.no_later_than_last(pending.pace.after_restart(now, jitter), now);
+        }
+        polling
     }
 
     /// Only the last poll cannot wait.
-    pub(super) fn urgency(&self) -> Urgency {
-        if self.next_poll_at < self.expires_at { Urgency::Ordinary } else { Urgency::Urgent }
+    pub(super) fn urgency(&self, pending: &Pending) -> Urgency {
+        if self.next_at < pending.expires_at { Urgency::Ordinary } else { Urgency::Urgent }
     }
 
     /// The interval is so long that even the last poll would come after twice the code's lifetime: there is none.
-    pub(super) fn is_hopeless(&self) -> bool {
-        self.next_poll_at > self.expires_at + self.expires_at.since(self.began_at)
+    pub(super) fn is_hopeless(&self, pending: &Pending) -> bool {
+        self.next_at > pending.expires_at + pending.expires_at.since(pending.began_at)
     }
 
     /// Whether a code that is dead at `now` was probably spent by a request whose answer we never saw.
-    fn is_suspect(&self, now: Timestamp) -> bool {
+    fn is_suspect(&self, pending: &Pending, now: Timestamp) -> bool {
         match self.doubt {
             Doubt::None => false,
             Doubt::Sent => true,
-            Doubt::Restart => now < self.expires_at,
+            Doubt::Restart => now < pending.expires_at,
         }
     }
 
     /// The provider still knows the code, so no earlier request has spent it.
-    fn heard(mut self) -> Self {
-        (self.doubt, self.failures, self.gibberish) = (Doubt::None, 0, 0);
-        self
+    fn heard(self) -> Self {
+        Self { doubt: Doubt::None, failures: 0, gibberish: 0, ..self }
     }
 
     fn unheard(mut self, ambiguous: bool, gibberish: u8) -> Self {
@@ -323,3 +325,6 @@ impl Pending {
         self
     }
 }
+
+/// Beyond any last poll, so that only time is left to decide.
+const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);

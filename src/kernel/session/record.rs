@@ -8,7 +8,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{Creation, Digest, Doubt, Held, Opening, Pending, Renewal, Revocation, Session, SessionId, State, Status, Verifying};
+use super::{Creation, Digest, Held, Kept, Opening, Pending, Polling, Renewal, Revocation, Session, SessionId, State, Status, Verifying};
 use crate::kernel::pace::{Jitter, Pace};
 use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::{DeviceCode, Failure, Grant, Prompt};
@@ -96,38 +96,7 @@ const NOBODY: Digest = [0; 32];
 
 impl Session {
     pub fn record(&self) -> Record {
-        let opening = &self.opening;
-        let creation = self.creation.as_deref();
-        let revocation = self.revocation.as_deref();
-        let (state, device_code, grant) = self.state.facts();
-        Record {
-            id: opening.id,
-            version: self.version,
-            revision: self.revision,
-            provider: Arc::clone(&opening.provider),
-            caller: opening.caller.clone(),
-            opened_at: self.opened_at,
-            facts: Facts {
-                scope: Arc::clone(&opening.scope),
-                label: opening.label.clone(),
-                secret: opening.secret,
-                prompt: self.prompt.as_deref().cloned(),
-                creation: creation.map(|Creation { key, fingerprint, until, .. }| CreationFacts {
-                    key: *key,
-                    fingerprint: *fingerprint,
-                    until: *until,
-                }),
-                revoke_until: revocation.map(|revocation| revocation.until),
-                renewals: self.renewals(),
-                state,
-            },
-            secrets: Secrets {
-                device_code,
-                grant,
-                creation: creation.map(|creation| creation.secret.clone()),
-                revocation: revocation.map(|revocation| Arc::clone(&revocation.grant)),
-            },
-        }
+        self.kept.record()
     }
 
     /// The session of a record that was loaded at `now`. `None`: nobody ever heard of it, as its creation was never answered;
@@ -145,7 +114,7 @@ impl Session {
         if !was_answered && revocation.is_none() {
             return Ok(None);
         }
-        let state = facts.state.restored(device_code, grant, facts.prompt.as_ref(), now, jitter)?;
+        let state = facts.state.restored(device_code, grant, facts.prompt.as_ref(), now)?;
         let creation = match (facts.creation, creation) {
             (Some(CreationFacts { key, fingerprint, until }), Some(secret)) => Some(Creation { key, fingerprint, secret, until }),
             (None, None) => None,
@@ -157,27 +126,69 @@ impl Session {
             _ => return Err(Contradiction),
         };
         let opening = Opening { id, provider, caller, scope: facts.scope, label: facts.label, secret: facts.secret };
-        Ok(Some(Self {
-            opening: Arc::new(opening),
+        let polling = match &state {
+            State::Pending(pending) => Polling::after_restart(pending, now, jitter),
+            _ => Polling::default(),
+        };
+        let kept = Kept {
+            opening,
             opened_at,
             version,
             revision: revision.saturating_add(UNSAVED_REVISIONS),
-            prompt: facts.prompt.map(Arc::new),
+            prompt: facts.prompt,
             creation: creation.map(Arc::new),
-            attempts: 0,
-            open_attempt: None,
             revocation: revocation.map(Arc::new),
             renewal: Renewal::restored(facts.renewals),
             state,
-        }))
+        };
+        Ok(Some(Self { polling, ..Self::from(kept) }))
     }
 
     /// What takes the place of a stored session that cannot be read: `failed`, and nobody's. It is the next version after
     /// `version`, and still to be saved.
     pub fn unreadable(id: SessionId, version: u64, revision: u64, provider: Arc<str>, caller: Option<Arc<str>>, now: Timestamp) -> Self {
         let opening = Opening { id, provider, caller, scope: Arc::from(""), label: None, secret: NOBODY };
-        let lost = Self { version, revision: revision.saturating_add(UNSAVED_REVISIONS), ..Self::open(opening, None, now) };
+        let mut lost = Self::open(opening, None, now);
+        let kept = lost.kept_mut();
+        (kept.version, kept.revision) = (version, revision.saturating_add(UNSAVED_REVISIONS));
         lost.become_visibly(State::Failed { at: now, failure: Failure::InternalError })
+    }
+}
+
+impl Kept {
+    pub fn record(&self) -> Record {
+        let opening = &self.opening;
+        let creation = self.creation.as_deref();
+        let revocation = self.revocation.as_deref();
+        let (state, device_code, grant) = self.state.facts();
+        Record {
+            id: opening.id,
+            version: self.version,
+            revision: self.revision,
+            provider: Arc::clone(&opening.provider),
+            caller: opening.caller.clone(),
+            opened_at: self.opened_at,
+            facts: Facts {
+                scope: Arc::clone(&opening.scope),
+                label: opening.label.clone(),
+                secret: opening.secret,
+                prompt: self.prompt.clone(),
+                creation: creation.map(|Creation { key, fingerprint, until, .. }| CreationFacts {
+                    key: *key,
+                    fingerprint: *fingerprint,
+                    until: *until,
+                }),
+                revoke_until: revocation.map(|revocation| revocation.until),
+                renewals: self.renewal.as_ref().map_or(0, |renewal| renewal.made),
+                state,
+            },
+            secrets: Secrets {
+                device_code,
+                grant,
+                creation: creation.map(|creation| creation.secret.clone()),
+                revocation: revocation.map(|revocation| Arc::clone(&revocation.grant)),
+            },
+        }
     }
 }
 
@@ -226,12 +237,11 @@ impl StateFacts {
         grant: Option<Arc<Grant>>,
         prompt: Option<&Prompt>,
         now: Timestamp,
-        jitter: Jitter,
     ) -> Result<State, Contradiction> {
         Ok(match (self, device_code, grant) {
             (Self::Pending { began_at, pace }, Some(device_code), None) => {
                 let expires_at = prompt.ok_or(Contradiction)?.expires_at;
-                State::Pending(Pending::restored(device_code, began_at, expires_at, pace, now, jitter))
+                State::Pending(Pending { device_code, began_at, expires_at, pace })
             }
             (Self::Verifying { until }, None, Some(grant)) => State::Verifying(Verifying { grant, next_at: now, until }),
             (Self::Authorized { claim_by }, None, Some(grant)) => State::Authorized { grant, claim_by },
@@ -247,35 +257,3 @@ impl StateFacts {
         })
     }
 }
-
-impl Pending {
-    fn restored(
-        device_code: Arc<DeviceCode>,
-        began_at: Timestamp,
-        expires_at: Timestamp,
-        pace: Pace,
-        now: Timestamp,
-        jitter: Jitter,
-    ) -> Self {
-        let mut pending = Self {
-            device_code,
-            began_at,
-            expires_at,
-            pace,
-            next_poll_at: NEVER,
-            not_before: NEVER,
-            checked_at: Timestamp::default(),
-            doubt: Doubt::Restart,
-            failures: 0,
-            gibberish: 0,
-        };
-        if now < expires_at {
-            pending.not_before = pace.after_restart(now, Jitter::default());
-            pending.next_poll_at = pending.no_later_than_last(pace.after_restart(now, jitter), now);
-        }
-        pending
-    }
-}
-
-/// Beyond any last poll, so that only time is left to decide.
-const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);

@@ -13,7 +13,7 @@ use crate::kernel::verdict::Failure;
 /// What the owner's requests have come to.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Renewal {
-    made: u8,
+    pub(super) made: u8,
     /// Attempts up to this number were for older codes.
     fence: u32,
     request: Request,
@@ -43,7 +43,7 @@ impl Session {
     /// # Errors
     /// [`Refused::NotRenewable`]: it is neither denied nor expired, was renewed [`MAX_RENEWALS`] times, or is being renewed.
     pub fn renew(self, now: Timestamp) -> Result<Self, Refused> {
-        let has_ended = matches!(self.state, State::Denied { .. } | State::Expired { .. });
+        let has_ended = matches!(self.kept.state, State::Denied { .. } | State::Expired { .. });
         if !has_ended || self.is_renewing() || self.renewals() >= MAX_RENEWALS {
             return Err(Refused::NotRenewable);
         }
@@ -60,7 +60,7 @@ impl Session {
 
     /// How often it got a new code.
     pub fn renewals(&self) -> u8 {
-        self.renewal.as_ref().map_or(0, |renewal| renewal.made)
+        self.kept.renewal.as_ref().map_or(0, |renewal| renewal.made)
     }
 
     pub fn is_renewing(&self) -> bool {
@@ -69,14 +69,14 @@ impl Session {
 
     /// Why the last request for a new code came to nothing.
     pub fn renewal_failure(&self) -> Option<Failure> {
-        match self.renewal.as_ref()?.request {
+        match self.kept.renewal.as_ref()?.request {
             Request::Failed(failure) => Some(failure),
             Request::None | Request::Asked(_) => None,
         }
     }
 
     pub(super) fn renewing_since(&self) -> Option<Timestamp> {
-        match self.renewal.as_ref()?.request {
+        match self.kept.renewal.as_ref()?.request {
             Request::Asked(at) => Some(at),
             Request::None | Request::Failed(_) => None,
         }
@@ -90,18 +90,18 @@ impl Session {
     pub(super) fn renewed(mut self, attempt: Attempt) -> Self {
         if self.is_renewing() {
             let made = self.renewals().saturating_add(1);
-            self.renewal = Some(Arc::new(Renewal { made, fence: attempt.0, request: Request::None }));
+            self.kept_mut().renewal = Some(Arc::new(Renewal { made, fence: attempt.0, request: Request::None }));
         }
         self
     }
 
     pub(super) fn is_for_an_older_code(&self, attempt: Attempt) -> bool {
-        self.renewal.as_ref().is_some_and(|renewal| attempt.0 <= renewal.fence)
+        self.kept.renewal.as_ref().is_some_and(|renewal| attempt.0 <= renewal.fence)
     }
 
     fn with_request(mut self, request: Request) -> Self {
-        let renewal = self.renewal.as_deref().copied().unwrap_or_default();
-        self.renewal = Some(Arc::new(Renewal { request, ..renewal }));
+        let renewal = self.kept.renewal.as_deref().copied().unwrap_or_default();
+        self.kept_mut().renewal = Some(Arc::new(Renewal { request, ..renewal }));
         self
     }
 }

@@ -120,7 +120,7 @@ async fn a_device_request_carries_what_the_settings_say() {
     let request = server.requests().remove(0);
     assert_eq!(request.line, "POST /device?tenant=1");
     assert!(request.headers.contains("authorization: basic "));
-    let verifier = began.device_code.code_verifier.as_ref().unwrap().expose_secret();
+    let verifier = began.device_code.expose_code_verifier().unwrap();
     let expected = [
         ("scope", "openid profile"),
         ("code_challenge", &pkce::challenge(verifier)),
@@ -131,7 +131,7 @@ async fn a_device_request_carries_what_the_settings_say() {
         ("client_id", "tv-app"),
     ];
     assert_eq!(request.form, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    assert_eq!(began.device_code.code.expose_secret(), "dc");
+    assert_eq!(began.device_code.expose_code(), "dc");
     assert_eq!(*began.device_code.token_endpoint, *server.at("token?tenant=1").as_str());
     assert_eq!(began.prompt.expires_at, NOW + Duration::from_secs(900));
     assert_eq!(began.interval, Some(Duration::from_secs(5)));
@@ -142,7 +142,7 @@ async fn nothing_is_sent_that_is_not_set() {
     let server = Server::start(|_, stream| reply(stream, 200, "", CODE));
     let (provider, _) = provider(named(&server));
     let began = Provider::begin(&provider, "").await.unwrap();
-    assert!(began.device_code.code_verifier.is_none());
+    assert!(began.device_code.expose_code_verifier().is_none());
     let request = server.requests().remove(0);
     assert_eq!(request.form, [("client_id".to_owned(), "tv-app".to_owned())]);
     assert!(!request.headers.contains("authorization:"));
@@ -153,11 +153,7 @@ async fn a_token_request_goes_to_the_endpoint_that_the_code_belongs_to() {
     let server = Server::start(|_, stream| reply(stream, 400, "", r#"{"error":"authorization_pending"}"#));
     let settings = Settings { resource: vec!["https://a.example".into()], audience: Some("unused".into()), ..named(&server) };
     let (provider, _) = provider(settings);
-    let device_code = DeviceCode {
-        code: "dc".into(),
-        code_verifier: Some("verifier".into()),
-        token_endpoint: server.at("old/token?tenant=2").as_str().into(),
-    };
+    let device_code = DeviceCode::new("dc", Some("verifier"), server.at("old/token?tenant=2").as_str().into());
     assert!(matches!(Provider::ask(&provider, sign_in(&device_code)).await, Verdict::Pending));
     let request = server.requests().remove(0);
     assert_eq!(request.line, "POST /old/token?tenant=2");
@@ -175,7 +171,7 @@ async fn a_token_request_goes_to_the_endpoint_that_the_code_belongs_to() {
 async fn tokens_arrive_with_an_absolute_lifetime() {
     let server = Server::start(|_, stream| reply(stream, 200, "", r#"{"access_token":"at","expires_in":60}"#));
     let (provider, _) = provider(named(&server));
-    let device_code = DeviceCode { code: "dc".into(), code_verifier: None, token_endpoint: server.at("token").as_str().into() };
+    let device_code = DeviceCode::new("dc", None, server.at("token").as_str().into());
     match Provider::ask(&provider, sign_in(&device_code)).await {
         Verdict::Authorized(grant) => assert_eq!(grant.expires_at, Some(NOW + Duration::from_secs(60))),
         other => panic!("{other:?}"),
