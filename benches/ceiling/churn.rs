@@ -21,7 +21,7 @@ pub fn measure(options: &Options, table: &mut Table) {
     let service = Service::start(&folder, &beside.issuer, &[]);
     runtime().block_on(async {
         let time = Duration::from_secs_f64(minutes * 60.0);
-        let sessions = begin(service.address, POPULATION, CLIENTS).await;
+        let sessions = begin(service.address, POPULATION).await;
         let mut shares = sessions.chunks(POPULATION.div_ceil(CLIENTS)).map(<[Begun]>::to_vec).collect::<Vec<_>>().into_iter();
         let shares = std::cell::RefCell::new(&mut shares);
         let churning = rate(CLIENTS, time, |meter| churn(service.address, shares.borrow_mut().next().unwrap_or_default().into(), meter));

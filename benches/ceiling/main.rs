@@ -11,6 +11,7 @@ mod child;
 mod churn;
 mod client;
 mod crashes;
+mod fill;
 mod inside;
 mod memory;
 mod polls;

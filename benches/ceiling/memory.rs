@@ -7,7 +7,6 @@ use super::client::{begin, cancel};
 use super::table::Table;
 use super::{Options, runtime};
 
-const CLIENTS: usize = 64;
 /// Makes connections, pools and buffers, which are not the sessions'.
 const FIRST: usize = 2_000;
 const SIZES: [usize; 2] = [100_000, 1_000_000];
@@ -26,12 +25,12 @@ fn with(count: usize, table: &mut Table) {
     let beside = Beside::start(3_600);
     let service = Service::start(&folder, &beside.issuer, &[]);
     runtime().block_on(async {
-        let first = begin(service.address, FIRST, CLIENTS).await;
-        cancel(service.address, first, CLIENTS).await;
+        let first = begin(service.address, FIRST).await;
+        cancel(service.address, first).await;
         empty(&service).await;
         let idle = service.resident();
 
-        let sessions = begin(service.address, count, CLIENTS).await;
+        let sessions = begin(service.address, count).await;
         tokio::time::sleep(SETTLE).await;
         let each = (service.resident() - idle) / count as f64;
         table.at_most(format!("resident memory of a pending session, {count} of them"), each, "B", 768.0);
@@ -41,7 +40,7 @@ fn with(count: usize, table: &mut Table) {
         let share = (service.cpu() - before) / begun.elapsed().as_secs_f64() * 100.0;
         table.at_most(format!("idle processor time, {count} pending"), share, "% of a core", 2.0);
 
-        cancel(service.address, sessions, CLIENTS).await;
+        cancel(service.address, sessions).await;
         empty(&service).await;
         let what = format!("resident memory once {count} are gone, beside the idle start");
         table.at_most(what, service.resident() / idle, "x", 1.3);

@@ -3,12 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anteroom::provider::exchange::client;
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use sha2::{Digest, Sha256};
 
 use super::child::{Beside, Folder, Service};
-use super::client::begin;
+use super::fill::{device, waiting};
 use super::rate::{median, rate};
 use super::table::Table;
 use super::{Options, runtime};
@@ -23,9 +20,9 @@ const WARM_UP: Duration = Duration::from_secs(2);
 pub fn measure(_: &Options, table: &mut Table) {
     let folder = Folder::new();
     let beside = Beside::start(1);
-    let service = Service::start(&folder, &beside.issuer, &[]);
     runtime().block_on(async {
-        begin(service.address, SESSIONS, 128).await;
+        waiting(&folder, &beside.issuer, SESSIONS).await;
+        let service = Service::start(&folder, &beside.issuer, &[]);
         service.pause();
         let mut best = (0.0, 0);
         for tasks in [64, 256, IN_FLIGHT] {
@@ -60,7 +57,7 @@ async fn bare(issuer: &str, tasks: usize, time: Duration) -> f64 {
         let (http, issuer) = (http.clone(), issuer.to_owned());
         async move {
             let verifier = "v".repeat(43);
-            let code = device_code(&http, &issuer, &verifier).await;
+            let code = device(&http, &issuer, &verifier).await.device_code;
             let url = format!("{issuer}/token");
             let form = [
                 ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
@@ -79,12 +76,4 @@ async fn bare(issuer: &str, tasks: usize, time: Duration) -> f64 {
         }
     })
     .await
-}
-
-async fn device_code(http: &reqwest::Client, issuer: &str, verifier: &str) -> String {
-    let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
-    let form = [("client_id", "demo-tv"), ("code_challenge", &challenge), ("code_challenge_method", "S256")];
-    let answer = http.post(format!("{issuer}/device/code")).form(&form).send().await.expect("an answer");
-    let answer: serde_json::Value = serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("JSON");
-    answer["device_code"].as_str().expect("a code").to_owned()
 }

@@ -3,20 +3,21 @@
 use std::time::Duration;
 
 use super::child::{Beside, Folder, Service};
-use super::client::begin;
+use super::fill::waiting;
 use super::table::Table;
 use super::{Options, runtime};
 
 const SESSIONS: usize = 50_000;
-const SETTLE: Duration = Duration::from_secs(10);
+/// For all to be loaded, and polled once.
+const SETTLE: Duration = Duration::from_secs(20);
 const TIME: Duration = Duration::from_secs(20);
 
 pub fn measure(_: &Options, table: &mut Table) {
     let folder = Folder::new();
     let mut beside = Beside::start(5);
-    let service = Service::start(&folder, &beside.issuer, &[]);
     runtime().block_on(async {
-        begin(service.address, SESSIONS, 128).await;
+        waiting(&folder, &beside.issuer, SESSIONS).await;
+        let service = Service::start(&folder, &beside.issuer, &[]);
         tokio::time::sleep(SETTLE).await;
         let before = lateness(&service.metrics().await);
         tokio::time::sleep(TIME).await;

@@ -19,7 +19,7 @@ pub fn measure(_: &Options, table: &mut Table) {
     let beside = Beside::start(5);
     let service = Service::start(&folder, &beside.issuer, &[]);
     runtime().block_on(async {
-        let id = begin(service.address, 1, 1).await[0].id;
+        let id = begin(service.address, 1).await[0].id;
         let read = format!("GET /sessions/{id} HTTP/1.1\r\nHost: x\r\n\r\n");
         let found = recorded(service.address, &read).await;
         let tag = found.1.iter().find_map(|(name, value)| (name == "etag").then_some(value)).expect("an ETag");
@@ -35,7 +35,7 @@ pub fn measure(_: &Options, table: &mut Table) {
         table.ratio(format!("GET a session, {CLIENTS} connections"), ours, ceiling, "/s", 0.90);
         let (ours, ceiling) = both(&conditional, 304).await;
         table.ratio(format!("GET with If-None-Match, 304, {CLIENTS} connections"), ours, ceiling, "/s", 0.95);
-        begin(service.address, POLLED, CLIENTS).await;
+        begin(service.address, POLLED).await;
         let (ours, ceiling) = both(&read, 200).await;
         table.ratio(format!("GET while {POLLED} sessions are polled every 5 s"), ours, ceiling, "/s", 0.80);
     });

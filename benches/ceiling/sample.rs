@@ -57,8 +57,12 @@ pub fn attempted(session: Session, now: Timestamp) -> (Session, Attempt, Errand)
 
 /// `pending`, with its first poll one interval away.
 pub fn pending(now: Timestamp, interval: Duration) -> Session {
+    begun(began(now, interval), now)
+}
+
+pub fn begun(began: Began, now: Timestamp) -> Session {
     let (session, attempt, _) = attempted(opened(now), now);
-    session.began(attempt, began(now, interval), now, Jitter::default()).expect("it was starting")
+    session.began(attempt, began, now, Jitter::default()).expect("it was starting")
 }
 
 /// `authorized`, and the moment at which it became that.

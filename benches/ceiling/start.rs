@@ -2,13 +2,11 @@
 
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anteroom::clock::SystemClock;
 use anteroom::store::row::Columns;
-use anteroom::store::{Store, sqlite};
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
@@ -16,14 +14,12 @@ use uuid::Uuid;
 
 use super::child::{Beside, Folder, Service};
 use super::client::Client;
+use super::fill::keep;
 use super::rate::{median, percentile};
 use super::table::Table;
-use super::writes::save;
 use super::{Options, runtime, sample};
 
 const ROUNDS: usize = 3;
-/// So many are made at once.
-const BATCH: usize = 20_000;
 /// Nobody is asked meanwhile.
 const INTERVAL: Duration = Duration::from_secs(3_600);
 /// How often a watcher asks while it loads.
@@ -35,7 +31,10 @@ pub fn measure(options: &Options, table: &mut Table) {
     let beside = Beside::start(3_600);
     runtime().block_on(async {
         let database = folder.join("anteroom.db");
-        let known = fill(&database, &folder.join("anteroom.key"), count).await;
+        let clock = SystemClock::start();
+        let sessions: Vec<_> = (0..count).map(|_| sample::pending(clock.now(), INTERVAL)).collect();
+        let known = sessions[0].id();
+        keep(&folder, sessions).await;
         let (mut ours, mut ceiling, mut waits) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             ceiling.push(count as f64 / read(&database, count).await);
@@ -48,20 +47,6 @@ pub fn measure(options: &Options, table: &mut Table) {
         table.ratio(format!("start with {count} durable sessions, to ready"), median(ours), median(ceiling), "/s", 0.5);
         table.at_most(format!("an answer while {count} are loaded, p99"), percentile(waits, 0.99), "ms", 100.0);
     });
-}
-
-/// Makes the database; the id of one session in it.
-async fn fill(database: &Path, key: &Path, count: usize) -> Uuid {
-    let clock = SystemClock::start();
-    let store = Arc::new(sqlite::open(database, key, Arc::clone(&clock)).await.expect("a database"));
-    let mut known = Uuid::nil();
-    for left in (0..count).step_by(BATCH).map(|done| count - done) {
-        let sessions: Vec<_> = (0..left.min(BATCH)).map(|_| (0, sample::pending(clock.now(), INTERVAL))).collect();
-        known = sessions[0].1.id();
-        save(&store, sessions).await;
-    }
-    store.close().await;
-    known
 }
 
 /// Seconds that the bare driver takes for all rows.

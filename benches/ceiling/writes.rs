@@ -1,16 +1,16 @@
 //! What is durable before it is acknowledged: beginning sign-ins, and claiming tokens.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anteroom::clock::SystemClock;
 use anteroom::kernel::session::Session;
 use anteroom::provider::exchange::client;
 use anteroom::store::{Store, sqlite};
-use tokio::task::JoinSet;
 
 use super::child::{Beside, Folder, Service};
 use super::client::{BEGIN, Begun, begin, send};
+use super::fill::save;
 use super::rate::{answers, median, rate};
 use super::table::Table;
 use super::{Options, runtime, sample};
@@ -66,7 +66,7 @@ async fn claims(table: &mut Table) {
     let folder = Folder::new();
     let beside = Beside::approving();
     let service = Service::start(&folder, &beside.issuer, &[("CLAIM_TTL", "1h")]);
-    let mut sessions = begin(service.address, ROUNDS * CLAIMS, CLIENTS).await;
+    let mut sessions = begin(service.address, ROUNDS * CLAIMS).await;
     while service.series("anteroom_sessions{", "authorized").await < sessions.len() as f64 {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -101,20 +101,4 @@ async fn commits(folder: &Folder, round: usize) -> f64 {
     let rate = CLAIMS as f64 / begun.elapsed().as_secs_f64();
     store.close().await;
     rate
-}
-
-/// Each with the version that it follows.
-pub async fn save(store: &Arc<impl Store>, changes: Vec<(u64, Session)>) {
-    let changes = Arc::new(Mutex::new(changes.into_iter()));
-    let mut tasks = JoinSet::new();
-    for _ in 0..CLIENTS {
-        let (store, changes) = (Arc::clone(store), Arc::clone(&changes));
-        let next = move || changes.lock().expect("no panic under it").next();
-        tasks.spawn(async move {
-            while let Some((expected, session)) = next() {
-                store.save(expected, Arc::new(session)).await.expect("it is the first");
-            }
-        });
-    }
-    tasks.join_all().await;
 }
