@@ -20,7 +20,7 @@ mod qr;
 pub mod serve;
 mod sessions;
 mod texts;
-mod view;
+pub mod view;
 
 use std::any::Any;
 use std::sync::Arc;

@@ -1,21 +1,26 @@
 //! How long after a panic the replacement runs, while many sessions are live.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anteroom::clock::SystemClock;
+use anteroom::store::memory::MemoryStore;
 use anteroom::watchdog::{Beat, Children, Event, watchdog};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::load::percentile;
+use super::rate::percentile;
 use super::table::Table;
-use super::{Options, rig};
+use super::{Options, inside, runtime};
+
+const LIVE: usize = 100_000;
+const CRASHES: u64 = 2_000;
 
 /// Children that panic once and note when their replacement started.
 #[derive(Default)]
 struct Fragile {
-    crashed: Mutex<std::collections::HashMap<u64, Instant>>,
+    crashed: Mutex<HashMap<u64, Instant>>,
     waits: Mutex<Vec<f64>>,
 }
 
@@ -45,23 +50,21 @@ impl Children for Fragile {
     fn observe(&self, _: &Event<u64>) {}
 }
 
-pub fn measure(options: &Options, table: &mut Table) {
-    let live = if options.full { 100_000 } else { 20_000 };
-    rig::runtime().block_on(async {
-        let beside = rig::Beside::start(3_600);
-        let app = rig::app(&beside, 256).await;
-        rig::begin(&app, live, 128).await;
+pub fn measure(_: &Options, table: &mut Table) {
+    runtime().block_on(async {
+        let (app, _) = inside::app(Arc::new(MemoryStore::default()), Duration::from_secs(3_600)).await;
+        inside::begin(&app, LIVE, 128).await;
         let children = Arc::new(Fragile::default());
         let (dog, kennel) = watchdog();
         tokio::spawn(kennel.run(Arc::clone(&children), SystemClock::start()));
-        for key in 0..2_000 {
+        for key in 0..CRASHES {
             dog.start(key, None);
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let mut waits = children.waits.lock().expect("no panic under it").clone();
-        assert_eq!(waits.len(), 2_000);
-        table.at_most(format!("panic to replacement, p99, {live} sessions live"), percentile(&mut waits, 0.99), "µs", 250.0);
+        let waits = children.waits.lock().expect("no panic under it").clone();
+        assert_eq!(waits.len() as u64, CRASHES);
+        table.at_most(format!("panic to replacement, p99, {LIVE} sessions live"), percentile(waits, 0.99), "µs", 250.0);
         app.stop().await;
     });
 }

@@ -42,7 +42,11 @@ impl Table {
             let padded: Vec<_> = cells.iter().enumerate().map(|(column, cell)| format!("{cell:width$}", width = width(column))).collect();
             padded.join("  ").trim_end().to_owned()
         };
-        lines.iter().map(line).collect::<Vec<_>>().join("\n")
+        if self.0.is_empty() {
+            return String::new();
+        }
+        let table: String = lines.iter().map(|cells| line(cells) + "\n").collect();
+        format!("{} cores, shared by service, provider and load\n{table}", cores())
     }
 
     pub fn json(&self) -> String {
@@ -50,11 +54,15 @@ impl Table {
             .0
             .iter()
             .map(|row| {
-                json!({"what": row.what, "ours": row.ours, "ceiling": row.ceiling, "unit": row.unit, "ratio": row.ratio(), "met": row.met()})
+                let Row { what, ours, ceiling, unit, goal } = row;
+                let goal = match goal {
+                    Goal::Ratio(least) => least,
+                    Goal::AtMost(most) => most,
+                };
+                json!({"what": what, "ours": ours, "ceiling": ceiling, "unit": unit, "ratio": row.ratio(), "goal": goal, "met": row.met()})
             })
             .collect();
-        let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-        json!({"cores": cores, "rows": rows}).to_string()
+        json!({"cores": cores(), "rows": rows}).to_string()
     }
 }
 
@@ -86,6 +94,10 @@ impl Row {
     }
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(0, std::num::NonZero::get)
+}
+
 fn number(value: f64) -> String {
-    if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+    if value.abs() >= 100.0 || value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }

@@ -1,35 +1,104 @@
-//! Beginning sign-ins, beside a bare loop of device requests against the same provider.
+//! What is durable before it is acknowledged: beginning sign-ins, and claiming tokens.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use anteroom::clock::SystemClock;
+use anteroom::kernel::session::Session;
 use anteroom::provider::exchange::client;
-use futures_util::{StreamExt, stream};
+use anteroom::store::{Store, sqlite};
 
+use super::child::{Beside, Folder, Service};
+use super::client::{BEGIN, Begun, begin, send};
+use super::fill::save;
+use super::rate::{answers, median, rate};
 use super::table::Table;
-use super::{Options, rig};
+use super::{Options, runtime, sample};
 
 const CLIENTS: usize = 64;
+const ROUNDS: usize = 3;
+const ROUND: Duration = Duration::from_secs(3);
+/// Claims in a round.
+const CLAIMS: usize = 8_000;
 
-pub fn measure(options: &Options, table: &mut Table) {
-    let count = if options.full { 60_000 } else { 20_000 };
-    rig::runtime().block_on(async {
-        let beside = rig::Beside::start(3_600);
-        let http = client(None).expect("a client");
-        let url = format!("{}/device/code", beside.issuer);
-        let challenge = "x".repeat(43);
-        let form = [("client_id", "demo-tv"), ("code_challenge_method", "S256"), ("code_challenge", challenge.as_str())];
-        let request = |_| async {
-            http.post(&url).form(&form).send().await.expect("an answer").error_for_status().expect("a code").bytes().await.expect("a body")
-        };
-        let begun = Instant::now();
-        stream::iter(0..count).map(request).buffer_unordered(CLIENTS).for_each(async |_| ()).await;
-        let ceiling = count as f64 / begun.elapsed().as_secs_f64();
-
-        let app = rig::app(&beside, CLIENTS).await;
-        let begun = Instant::now();
-        rig::begin(&app, count, CLIENTS).await;
-        let mine = count as f64 / begun.elapsed().as_secs_f64();
-        table.ratio("sign-ins begun, memory store, 64 at once", mine, ceiling, "/s", 0.60);
-        app.stop().await;
+pub fn measure(_: &Options, table: &mut Table) {
+    runtime().block_on(async {
+        begins(table).await;
+        claims(table).await;
     });
+}
+
+/// Beside a bare loop of device authorization requests with the same client.
+async fn begins(table: &mut Table) {
+    let folder = Folder::new();
+    let beside = Beside::start(3_600);
+    let service = Service::start(&folder, &beside.issuer, &[]);
+    let (mut ours, mut ceiling) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.push(answers(service.address, BEGIN, 201, CLIENTS, ROUND).await);
+        ceiling.push(device_requests(&beside.issuer).await);
+    }
+    table.ratio(format!("POST /sessions, SQLite, {CLIENTS} clients"), median(ours), median(ceiling), "/s", 0.60);
+}
+
+async fn device_requests(issuer: &str) -> f64 {
+    let http = client(None).expect("a client");
+    rate(CLIENTS, ROUND, |meter| {
+        let (http, url) = (http.clone(), format!("{issuer}/device/code"));
+        async move {
+            let challenge = "c".repeat(43);
+            let form = [("client_id", "demo-tv"), ("code_challenge", &challenge), ("code_challenge_method", "S256")];
+            loop {
+                let answer = http.post(&url).form(&form).header("accept", "application/json").send().await.expect("an answer");
+                assert_eq!(answer.status(), 200);
+                answer.bytes().await.expect("a body");
+                if !meter.count() {
+                    return;
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// Beside the store alone, which is given the same changes as often at once.
+async fn claims(table: &mut Table) {
+    let folder = Folder::new();
+    let beside = Beside::approving();
+    let service = Service::start(&folder, &beside.issuer, &[("CLAIM_TTL", "1h")]);
+    let mut sessions = begin(service.address, ROUNDS * CLAIMS).await;
+    while service.series("anteroom_sessions{", "authorized").await < sessions.len() as f64 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let (mut ours, mut ceiling) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let batch = sessions.split_off(sessions.len() - CLAIMS);
+        let begun = Instant::now();
+        send(service.address, CLIENTS, batch, claim, |status, body| assert_eq!(status, 200, "{}", String::from_utf8_lossy(body))).await;
+        ours.push(CLAIMS as f64 / begun.elapsed().as_secs_f64());
+        ceiling.push(commits(&folder, round).await);
+    }
+    table.ratio(format!("claims, SQLite, {CLIENTS} clients"), median(ours), median(ceiling), "/s", 0.70);
+}
+
+fn claim(Begun { id, secret }: &Begun) -> String {
+    format!(
+        "POST /sessions/{id}/claim HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\nIdempotency-Key: k\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
+async fn commits(folder: &Folder, round: usize) -> f64 {
+    let clock = SystemClock::start();
+    let name = |kind| folder.join(&format!("{round}.{kind}"));
+    let store = Arc::new(sqlite::open(&name("db"), &name("key"), Arc::clone(&clock)).await.expect("a database"));
+    let authorized: Vec<_> = (0..CLAIMS).map(|_| sample::authorized(clock.now())).collect();
+    let stored = authorized.iter().map(|(session, _)| (0, session.clone())).collect();
+    save(&store, stored).await;
+    let claimed = |(session, at): (Session, _)| (session.version(), session.claim(Some([1; 32]), at).expect("tokens").1.expect("a change"));
+    let claimed: Vec<_> = authorized.into_iter().map(claimed).collect();
+    let begun = Instant::now();
+    save(&store, claimed).await;
+    let rate = CLAIMS as f64 / begun.elapsed().as_secs_f64();
+    store.close().await;
+    rate
 }

@@ -1,0 +1,91 @@
+//! Databases full of waiting sign-ins. A service that starts on one has them at once, and nothing has to be asked while they come.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anteroom::clock::SystemClock;
+use anteroom::kernel::session::Session;
+use anteroom::kernel::verdict::{Began, DeviceCode, Prompt};
+use anteroom::provider::exchange::client;
+use anteroom::store::{Store, sqlite};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures_util::{StreamExt, stream};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tokio::task::JoinSet;
+
+use super::child::Folder;
+use super::sample;
+
+/// Requests, or changes, at once.
+const AT_ONCE: usize = 64;
+
+/// Of RFC 8628 §3.2.
+#[derive(Deserialize)]
+pub struct Device {
+    pub device_code: String,
+    user_code: Box<str>,
+    verification_uri: Arc<str>,
+    verification_uri_complete: Box<str>,
+    expires_in: u64,
+    interval: u64,
+}
+
+/// Keeps the sessions in the database that a service in `folder` uses.
+pub async fn keep(folder: &Folder, sessions: Vec<Session>) {
+    let file = sqlite::open(&folder.join("anteroom.db"), &folder.join("anteroom.key"), SystemClock::start()).await;
+    let store = Arc::new(file.expect("a database"));
+    save(&store, sessions.into_iter().map(|session| (0, session)).collect()).await;
+    store.close().await;
+}
+
+/// Saves each with the version that it follows.
+pub async fn save(store: &Arc<impl Store>, changes: Vec<(u64, Session)>) {
+    let changes = Arc::new(Mutex::new(changes.into_iter()));
+    let mut tasks = JoinSet::new();
+    for _ in 0..AT_ONCE {
+        let (store, changes) = (Arc::clone(store), Arc::clone(&changes));
+        let next = move || changes.lock().expect("no panic under it").next();
+        tasks.spawn(async move {
+            while let Some((expected, session)) = next() {
+                store.save(expected, Arc::new(session)).await.expect("it is the first");
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+/// Keeps `count` sign-ins that wait, with codes that the provider knows.
+pub async fn waiting(folder: &Folder, issuer: &str, count: usize) {
+    let (http, clock) = (client(None).expect("a client"), SystemClock::start());
+    let verifier = "v".repeat(43);
+    let token_endpoint: Arc<str> = format!("{issuer}/token").into();
+    let session = |device: Device| {
+        let now = clock.now();
+        let device_code = DeviceCode {
+            code: device.device_code.into(),
+            code_verifier: Some(verifier.clone().into()),
+            token_endpoint: Arc::clone(&token_endpoint),
+        };
+        let prompt = Prompt {
+            user_code: device.user_code,
+            verification_uri: device.verification_uri,
+            verification_uri_complete: Some(device.verification_uri_complete),
+            expires_at: now + Duration::from_secs(device.expires_in),
+        };
+        let interval = Some(Duration::from_secs(device.interval));
+        sample::begun(Began { device_code: Arc::new(device_code), prompt: Arc::new(prompt), interval }, now)
+    };
+    let devices = stream::iter(0..count).map(|_| device(&http, issuer, &verifier)).buffer_unordered(AT_ONCE);
+    let sessions = devices.map(session).collect().await;
+    keep(folder, sessions).await;
+}
+
+/// A device authorization request.
+pub async fn device(http: &reqwest::Client, issuer: &str, verifier: &str) -> Device {
+    let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
+    let form = [("client_id", "demo-tv"), ("code_challenge", &challenge), ("code_challenge_method", "S256")];
+    let answer = http.post(format!("{issuer}/device/code")).form(&form).send().await.expect("an answer");
+    serde_json::from_slice(&answer.bytes().await.expect("a body")).expect("a code")
+}
