@@ -22,18 +22,14 @@ pub fn began(now: Timestamp, interval: Duration) -> Began {
     let random = Uuid::new_v4().simple().to_string();
     let user_code = random[..9].to_owned();
     let complete = format!("http://127.0.0.1:8090/device?user_code={user_code}");
-    let device_code = DeviceCode {
-        code: format!("{random}-0123456789").into(),
-        code_verifier: Some("v".repeat(43).into()),
-        token_endpoint: "http://127.0.0.1:8090/token".into(),
-    };
+    let device_code = DeviceCode::new(&format!("{random}-0123456789"), Some(&"v".repeat(43)), "http://127.0.0.1:8090/token".into());
     let prompt = Prompt {
         user_code: user_code.into(),
         verification_uri: "http://127.0.0.1:8090/device".into(),
         verification_uri_complete: Some(complete.into()),
         expires_at: now + LIFETIME,
     };
-    Began { device_code: Arc::new(device_code), prompt: Arc::new(prompt), interval: Some(interval) }
+    Began { device_code: Arc::new(device_code), prompt, interval: Some(interval) }
 }
 
 pub fn grant(now: Timestamp) -> Arc<Grant> {
