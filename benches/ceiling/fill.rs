@@ -63,11 +63,7 @@ pub async fn waiting(folder: &Folder, issuer: &str, count: usize) {
     let token_endpoint: Arc<str> = format!("{issuer}/token").into();
     let session = |device: Device| {
         let now = clock.now();
-        let device_code = DeviceCode {
-            code: device.device_code.into(),
-            code_verifier: Some(verifier.clone().into()),
-            token_endpoint: Arc::clone(&token_endpoint),
-        };
+        let device_code = DeviceCode::new(&device.device_code, Some(&verifier), Arc::clone(&token_endpoint));
         let prompt = Prompt {
             user_code: device.user_code,
             verification_uri: device.verification_uri,
@@ -75,7 +71,7 @@ pub async fn waiting(folder: &Folder, issuer: &str, count: usize) {
             expires_at: now + Duration::from_secs(device.expires_in),
         };
         let interval = Some(Duration::from_secs(device.interval));
-        sample::begun(Began { device_code: Arc::new(device_code), prompt: Arc::new(prompt), interval }, now)
+        sample::begun(Began { device_code: Arc::new(device_code), prompt, interval }, now)
     };
     let devices = stream::iter(0..count).map(|_| device(&http, issuer, &verifier)).buffer_unordered(AT_ONCE);
     let sessions = devices.map(session).collect().await;
