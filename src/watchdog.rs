@@ -94,6 +94,8 @@ struct Running<C: Children> {
     storm: Arc<Mutex<Storm>>,
     /// When it looks for tasks that hang: not later than the first of them may.
     looks_at: Timestamp,
+    /// How many tasks ended since it last looked.
+    ended: usize,
 }
 
 struct Watched {
@@ -144,8 +146,16 @@ impl<C: Children> Kennel<C> {
     /// Runs until [`Watchdog::stop`] or until every [`Watchdog`] is gone.
     pub async fn run(self, children: Arc<C>, clock: Arc<dyn Clock>) {
         let Self { mut orders, storm } = self;
-        let mut running =
-            Running { children, clock, tasks: JoinMap::new(), watched: HashMap::new(), restarts: HashMap::new(), storm, looks_at: NEVER };
+        let mut running = Running {
+            children,
+            clock,
+            tasks: JoinMap::new(),
+            watched: HashMap::new(),
+            restarts: HashMap::new(),
+            storm,
+            looks_at: NEVER,
+            ended: 0,
+        };
         let mut look = running.clock.sleep_until(NEVER);
         let mut looks_at = NEVER;
         loop {
@@ -196,7 +206,7 @@ impl<C: Children> Running<C> {
 
     fn drop_hung(&mut self) {
         let now = self.clock.now();
-        self.looks_at = NEVER;
+        (self.looks_at, self.ended) = (NEVER, 0);
         for (key, watched) in &mut self.watched {
             let deadline = watched.beat.last() + self.children.patience(key);
             if deadline <= now {
@@ -210,6 +220,11 @@ impl<C: Children> Running<C> {
 
     fn ended(&mut self, key: C::Key, end: Result<(), JoinError>) {
         let Some(watched) = self.watched.remove(&key) else { return };
+        // So many ends for one look that a look costs an end next to nothing.
+        self.ended += 1;
+        if self.ended >= self.watched.len() {
+            self.drop_hung();
+        }
         if watched.beat.was_accepted() {
             self.restarts.remove(&key);
         }
