@@ -1,6 +1,7 @@
 //! What is counted, and how Prometheus is told. Labels are bounded: providers, states, verdicts and routes, never an id.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::kernel::session::Status;
 
 type Labels<const N: usize> = [(&'static str, String); N];
+/// The label of a provider.
+type Named = [(&'static str, Arc<str>); 1];
 
 pub struct Metrics {
     registry: Registry,
@@ -22,8 +25,8 @@ pub struct Metrics {
     created: Family<Labels<1>, Counter>,
     settled: Family<Labels<2>, Counter>,
     grant_lost: Family<Labels<1>, Counter>,
-    asked: Family<Labels<3>, Counter>,
-    answer_seconds: Family<Labels<2>, Histogram>,
+    asked: Family<(Named, [(&'static str, &'static str); 2]), Counter>,
+    answer_seconds: Family<(Named, [(&'static str, &'static str); 1]), Histogram>,
     lateness_seconds: Histogram,
     crashes: Family<Labels<2>, Counter>,
     restarts: Counter,
@@ -42,7 +45,7 @@ pub struct Metrics {
 /// One exchange with a provider, as the poller saw it.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    pub provider: &'a str,
+    pub provider: &'a Arc<str>,
     /// `begin`, `poll` or `revoke`.
     pub errand: &'static str,
     /// What the answer was classified as.
@@ -135,10 +138,10 @@ impl Metrics {
     }
 
     pub fn asked(&self, asked: Asked<'_>) {
-        let provider = || ("provider", asked.provider.to_owned());
-        let errand = || ("errand", asked.errand.to_owned());
-        self.asked.get_or_create(&[provider(), errand(), ("answer", asked.answer.to_owned())]).inc();
-        self.answer_seconds.get_or_create(&[provider(), errand()]).observe(asked.took.as_secs_f64());
+        let provider = || [("provider", Arc::clone(asked.provider))];
+        let errand = ("errand", asked.errand);
+        self.asked.get_or_create(&(provider(), [errand, ("answer", asked.answer)])).inc();
+        self.answer_seconds.get_or_create(&(provider(), [errand])).observe(asked.took.as_secs_f64());
         self.lateness_seconds.observe(asked.late.as_secs_f64());
     }
 

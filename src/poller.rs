@@ -29,8 +29,10 @@ pub async fn run(
 ) {
     let Some(session) = sessions.peek(id) else { return };
     let Some(upstream) = providers.get(&session.opening().provider) else { return };
-    // First of all, for it needs no place at the gate: the clock of the next attempt starts here, however busy the provider is.
-    sessions.close_abandoned(id);
+    if pass.is_none() {
+        // First of all, for it needs no place at the gate: the clock of the next attempt starts here, however busy the provider is.
+        sessions.close_abandoned(id);
+    }
     let due = session.due(&sessions.terms());
     let urgency = if let Some((_, Due::Ask(urgency))) = due { urgency } else { Urgency::Ordinary };
     let Some(_pass) = pass.or_else(|| upstream.gate.enter(sessions.clock().now(), urgency)) else { return };

@@ -14,7 +14,7 @@ mod restore;
 mod shard;
 
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -44,7 +44,7 @@ pub struct Sessions {
 
 struct Shared {
     shards: Box<[Arc<Shard>]>,
-    hasher: std::hash::RandomState,
+    hasher: RandomState,
     terms: Terms,
     clock: Arc<dyn Clock>,
     store: Arc<dyn Store>,
@@ -119,7 +119,7 @@ impl Sessions {
     ) -> Self {
         let shared = Shared {
             shards: (0..SHARDS).map(|_| Arc::new(Shard::new(terms))).collect(),
-            hasher: std::hash::RandomState::new(),
+            hasher: RandomState::new(),
             terms,
             clock,
             store,
@@ -351,9 +351,8 @@ impl Sessions {
     }
 }
 
+/// Of the kind that is good enough to spread requests, and costs no call of the system.
 pub fn random_jitter() -> Jitter {
-    let mut byte = [0];
-    // Without randomness there is no jitter; nothing depends on it.
-    let _ = getrandom::fill(&mut byte);
-    Jitter(byte[0])
+    let [byte, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
+    Jitter(byte)
 }

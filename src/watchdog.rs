@@ -4,7 +4,7 @@
 //! key and what giving up means. There are never two tasks for one key. A crash costs the task that crashed and nothing else:
 //! the replacement reads what it needs from the state that outlived its predecessor.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -88,13 +88,24 @@ pub struct Kennel<C: Children> {
 struct Running<C: Children> {
     children: Arc<C>,
     clock: Arc<dyn Clock>,
-    tasks: JoinMap<C::Key, Result<(), Cause>>,
-    /// Keys whose task was to be started while it was running; it may have looked too early.
-    wanted: HashSet<C::Key>,
-    beats: HashMap<C::Key, Beat>,
+    tasks: JoinMap<C::Key, ()>,
+    watched: HashMap<C::Key, Watched>,
     restarts: HashMap<C::Key, Restarts>,
     storm: Arc<Mutex<Storm>>,
+    /// When it looks for tasks that hang: not later than the first of them may.
+    looks_at: Timestamp,
+    /// How many tasks ended since it last looked.
+    ended: usize,
 }
+
+struct Watched {
+    beat: Beat,
+    /// Its task was to be started again while it was running; it may have looked too early.
+    is_wanted: bool,
+    is_hung: bool,
+}
+
+const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
 
 /// The two ends of a watchdog. Orders wait until [`Kennel::run`].
 pub fn watchdog<C: Children>() -> (Watchdog<C>, Kennel<C>) {
@@ -139,12 +150,20 @@ impl<C: Children> Kennel<C> {
             children,
             clock,
             tasks: JoinMap::new(),
-            wanted: HashSet::new(),
-            beats: HashMap::new(),
+            watched: HashMap::new(),
             restarts: HashMap::new(),
             storm,
+            looks_at: NEVER,
+            ended: 0,
         };
+        let mut look = running.clock.sleep_until(NEVER);
+        let mut looks_at = NEVER;
         loop {
+            // One timer for all tasks, not one for each.
+            if looks_at != running.looks_at {
+                looks_at = running.looks_at;
+                look = running.clock.sleep_until(looks_at);
+            }
             tokio::select! {
                 order = orders.recv() => match order {
                     Some(Order::Start(key, ticket)) => running.start(key, ticket),
@@ -155,6 +174,7 @@ impl<C: Children> Kennel<C> {
                     None => return running.tasks.shutdown().await,
                 },
                 Some((key, end)) = running.tasks.join_next() => running.ended(key, end),
+                () = &mut look => running.drop_hung(),
             }
         }
     }
@@ -162,50 +182,57 @@ impl<C: Children> Kennel<C> {
 
 impl<C: Children> Running<C> {
     fn start(&mut self, key: C::Key, ticket: Option<C::Ticket>) {
-        if self.tasks.contains_key(&key) {
-            self.wanted.insert(key);
-        } else {
-            self.spawn(key, ticket, Duration::ZERO);
+        match self.watched.get_mut(&key) {
+            Some(watched) => watched.is_wanted = true,
+            None => self.spawn(key, ticket, Duration::ZERO),
         }
     }
 
     fn spawn(&mut self, key: C::Key, ticket: Option<C::Ticket>, delay: Duration) {
-        let beat = Beat::new(Arc::clone(&self.clock));
-        self.beats.insert(key.clone(), beat.clone());
+        let begins_at = self.clock.now() + delay;
+        let beat = Beat::new(Arc::clone(&self.clock), begins_at);
+        self.looks_at = self.looks_at.min(begins_at + self.children.patience(&key));
+        self.watched.insert(key.clone(), Watched { beat: beat.clone(), is_wanted: false, is_hung: false });
         let children = Arc::clone(&self.children);
         let clock = Arc::clone(&self.clock);
-        let patience = self.children.patience(&key);
         self.tasks.spawn(key.clone(), async move {
             if !delay.is_zero() {
-                clock.sleep_until(clock.now() + delay).await;
+                clock.sleep_until(begins_at).await;
                 beat.alive();
             }
-            let mut child = children.start(key, ticket, beat.clone());
-            loop {
-                let deadline = beat.last() + patience;
-                tokio::select! {
-                    biased;
-                    () = &mut child => return Ok(()),
-                    () = clock.sleep_until(deadline) => {
-                        if beat.last() + patience <= clock.now() {
-                            return Err(Cause::Hung);
-                        }
-                    }
-                }
-            }
+            children.start(key, ticket, beat).await;
         });
     }
 
-    fn ended(&mut self, key: C::Key, end: Result<Result<(), Cause>, JoinError>) {
-        if self.beats.remove(&key).is_some_and(|beat| beat.was_accepted()) {
+    fn drop_hung(&mut self) {
+        let now = self.clock.now();
+        (self.looks_at, self.ended) = (NEVER, 0);
+        for (key, watched) in &mut self.watched {
+            let deadline = watched.beat.last() + self.children.patience(key);
+            if deadline <= now {
+                watched.is_hung = true;
+                self.tasks.abort(key);
+            } else {
+                self.looks_at = self.looks_at.min(deadline);
+            }
+        }
+    }
+
+    fn ended(&mut self, key: C::Key, end: Result<(), JoinError>) {
+        let Some(watched) = self.watched.remove(&key) else { return };
+        // So many ends for one look that a look costs an end next to nothing.
+        self.ended += 1;
+        if self.ended >= self.watched.len() {
+            self.drop_hung();
+        }
+        if watched.beat.was_accepted() {
             self.restarts.remove(&key);
         }
-        let wanted = self.wanted.remove(&key);
         let cause = match end {
-            Ok(Ok(())) if wanted => return self.spawn(key, None, Duration::ZERO),
-            Ok(Ok(())) => return,
-            Ok(Err(cause)) => cause,
+            Ok(()) if watched.is_wanted => return self.spawn(key, None, Duration::ZERO),
+            Ok(()) => return,
             Err(error) if error.is_panic() => Cause::Panicked,
+            Err(_) if watched.is_hung => Cause::Hung,
             Err(_) => return,
         };
         self.storm.lock().crashed(self.clock.now());
@@ -237,8 +264,8 @@ impl<C: Children> Running<C> {
 }
 
 impl Beat {
-    fn new(clock: Arc<dyn Clock>) -> Self {
-        let last = AtomicU64::new(clock.now().as_millis());
+    fn new(clock: Arc<dyn Clock>, begins_at: Timestamp) -> Self {
+        let last = AtomicU64::new(begins_at.as_millis());
         Self(Arc::new(Pulse { clock, last, accepted: AtomicBool::new(false) }))
     }
 

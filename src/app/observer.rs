@@ -1,7 +1,6 @@
 //! Who is told of what happens: the metrics, the audit log, the watchdog's memory.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,7 +73,7 @@ impl Crashes {
 pub(super) fn asked(id: SessionId, asked: Asked<'_>, metrics: &Metrics) {
     let Asked { provider, errand, answer, took, late } = asked;
     metrics.asked(asked);
-    debug!(target: EXCHANGE, session = fingerprint(id), provider, errand, answer, took_ms = in_ms(took), late_ms = in_ms(late));
+    debug!(target: EXCHANGE, session = fingerprint(id), provider = &**provider, errand, answer, took_ms = in_ms(took), late_ms = in_ms(late));
 }
 
 /// Logs and counts what went wrong under the watchdog.
@@ -121,11 +120,9 @@ impl Child {
 /// The first half of the id's SHA-256, in hex: the same in every line and the id of the session's trace, and of no use to whoever
 /// reads them.
 pub(super) fn fingerprint(id: SessionId) -> String {
-    Sha256::digest(id.as_bytes()).iter().take(16).fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    let digest: [u8; 32] = Sha256::digest(id.as_bytes()).into();
+    let (half, _) = digest.split_at(16);
+    half.first_chunk().map_or_else(String::new, |half| format!("{:032x}", u128::from_be_bytes(*half)))
 }
 
 fn settled_at(session: &Session) -> Option<Timestamp> {

@@ -3,8 +3,11 @@
 //! The agenda has one lane for each provider, so that a provider which may not be asked more keeps only its own sessions
 //! waiting, and one for what time alone decides.
 
+use core::borrow::Borrow;
+use core::cell::Cell;
+use core::hash::{Hash, Hasher};
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::session::{Due, Refused, Session, SessionId, Status, Terms, Urgency};
@@ -24,16 +27,21 @@ pub enum Lane {
 #[derive(Debug)]
 pub struct Table {
     terms: Terms,
-    rows: HashMap<SessionId, Row>,
-    agenda: BTreeMap<Lane, BTreeSet<(Timestamp, SessionId)>>,
+    rows: HashSet<Row>,
+    /// One for each lane that was ever needed, so they are few.
+    agenda: Vec<(Lane, Entries)>,
     census: BTreeMap<Status, usize>,
 }
 
+type Entries = BTreeSet<(Timestamp, SessionId)>;
+
+/// A session, found by its id. There may be a million of them, so a row repeats nothing that the session knows: neither the id nor
+/// the lane.
 #[derive(Debug)]
 struct Row {
     session: Arc<Session>,
-    /// Where the session stands in the agenda.
-    entry: Option<(Lane, Timestamp)>,
+    /// When the session is due as the agenda has it, if it is in the agenda at all.
+    at: Cell<Timestamp>,
 }
 
 /// How soon a session that was set off is looked at again if nothing has changed it: the net for a lost start.
@@ -41,7 +49,7 @@ const RECHECK: Duration = Duration::from_secs(5);
 
 impl Table {
     pub fn new(terms: Terms) -> Self {
-        Self { terms, rows: HashMap::new(), agenda: BTreeMap::new(), census: BTreeMap::new() }
+        Self { terms, rows: HashSet::new(), agenda: Vec::new(), census: BTreeMap::new() }
     }
 
     pub fn get(&self, id: SessionId) -> Option<&Arc<Session>> {
@@ -62,13 +70,13 @@ impl Table {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Session>> {
-        self.rows.values().map(|row| &row.session)
+        self.rows.iter().map(|row| &row.session)
     }
 
     /// # Errors
     /// [`Refused::Exists`] when the id is taken.
     pub fn insert(&mut self, session: Session) -> Result<Arc<Session>, Refused> {
-        if self.rows.contains_key(&session.id()) {
+        if self.rows.contains(&session.id()) {
             return Err(Refused::Exists);
         }
         Ok(self.put(session))
@@ -88,9 +96,8 @@ impl Table {
     }
 
     pub fn forget(&mut self, id: SessionId) -> Option<Arc<Session>> {
-        let row = self.rows.remove(&id)?;
-        self.leave(row.session.status());
-        self.leave_agenda(id, row.entry);
+        let row = self.rows.take(&id)?;
+        self.leave(&row);
         if self.rows.len() < self.rows.capacity() / 4 {
             self.rows.shrink_to_fit();
         }
@@ -102,72 +109,115 @@ impl Table {
         self.agenda.iter().filter_map(|(lane, entries)| entries.first().map(|(at, _)| (lane, *at)))
     }
 
-    /// The earliest deadline of this lane.
-    pub fn deadline(&self, lane: &Lane) -> Option<Timestamp> {
-        self.agenda.get(lane)?.first().map(|(at, _)| *at)
+    /// The deadlines of this lane, earliest first.
+    pub fn deadlines_in(&self, lane: &Lane) -> impl Iterator<Item = Timestamp> {
+        let entries = self.agenda.iter().find(|(known, _)| known == lane).map(|(_, entries)| entries);
+        entries.into_iter().flatten().map(|(at, _)| *at)
     }
 
     /// What is due in `lane` before `from` becomes due at some time in `over` from then on: each session has its own place in it.
     pub fn spread(&mut self, lane: &Lane, from: Timestamp, over: Duration) {
-        let Some(entries) = self.agenda.get_mut(lane) else { return };
-        let staying = entries.split_off(&(from, SessionId::nil()));
-        for (_, id) in core::mem::replace(entries, staying) {
+        let place = |id: SessionId| {
             let [.., high, low] = *id.as_bytes();
-            let at = from + over * u32::from(u16::from_be_bytes([high, low])) / 65_536;
-            entries.insert((at, id));
-            if let Some(row) = self.rows.get_mut(&id) {
-                row.entry = Some((lane.clone(), at));
-            }
-        }
+            from + over * u32::from(u16::from_be_bytes([high, low])) / 65_536
+        };
+        self.defer(lane, usize::MAX, |at| at < from, place);
     }
 
     /// Up to `most` sessions of `lane` that are due, earliest first. Each is looked at again 5 s later unless it changes.
     pub fn set_off(&mut self, lane: &Lane, now: Timestamp, most: usize) -> Vec<SessionId> {
-        let Some(entries) = self.agenda.get_mut(lane) else { return Vec::new() };
-        let due: Vec<_> = entries.iter().take_while(|(at, _)| *at <= now).take(most).copied().collect();
-        for (at, id) in &due {
-            entries.remove(&(*at, *id));
-            entries.insert((now + RECHECK, *id));
-            if let Some(row) = self.rows.get_mut(id) {
-                row.entry = Some((lane.clone(), now + RECHECK));
-            }
-        }
-        due.into_iter().map(|(_, id)| id).collect()
+        self.defer(lane, most, |at| at <= now, |_| now + RECHECK)
     }
 
     fn put(&mut self, session: Session) -> Arc<Session> {
-        let id = session.id();
-        let entry = session.due(&self.terms).map(|(at, due)| match due {
-            Due::Lapse => (Lane::Time, at),
-            Due::Ask(Urgency::Ordinary) => (Lane::Provider(Arc::clone(&session.opening().provider)), at),
-            Due::Ask(Urgency::Urgent) => (Lane::Urgent(Arc::clone(&session.opening().provider)), at),
-        });
         let session = Arc::new(session);
-        let row = Row { session: Arc::clone(&session), entry: entry.clone() };
+        let due = session.due(&self.terms);
+        let row = Row { session: Arc::clone(&session), at: Cell::new(due.map(|(at, _)| at).unwrap_or_default()) };
         *self.census.entry(session.status()).or_default() += 1;
-        if let Some(before) = self.rows.insert(id, row) {
-            self.leave(before.session.status());
-            self.leave_agenda(id, before.entry);
+        if let Some(before) = self.rows.replace(row) {
+            self.leave(&before);
         }
-        if let Some((lane, at)) = entry {
-            self.agenda.entry(lane).or_default().insert((at, id));
+        if let Some((at, due)) = due {
+            match self.agenda.iter_mut().find(|(lane, _)| lane.holds(&session, due)) {
+                Some((_, entries)) => {
+                    entries.insert((at, session.id()));
+                }
+                None => self.agenda.push((Lane::of(&session, due), Entries::from([(at, session.id())]))),
+            }
         }
         session
     }
 
-    fn leave(&mut self, status: Status) {
-        if let Some(count) = self.census.get_mut(&status) {
+    fn leave(&mut self, row: &Row) {
+        if let Some(count) = self.census.get_mut(&row.session.status()) {
             *count = count.saturating_sub(1);
+        }
+        if let Some((_, due)) = row.session.due(&self.terms)
+            && let Some((_, entries)) = self.agenda.iter_mut().find(|(lane, _)| lane.holds(&row.session, due))
+        {
+            entries.remove(&(row.at.get(), row.session.id()));
         }
     }
 
-    fn leave_agenda(&mut self, id: SessionId, entry: Option<(Lane, Timestamp)>) {
-        let Some((lane, at)) = entry else { return };
-        if let Some(entries) = self.agenda.get_mut(&lane) {
-            entries.remove(&(at, id));
-            if entries.is_empty() {
-                self.agenda.remove(&lane);
+    /// Gives up to `most` sessions of `lane`, earliest first and as long as their deadlines are `wanted`, the deadlines `later`.
+    fn defer(
+        &mut self,
+        lane: &Lane,
+        most: usize,
+        wanted: impl Fn(Timestamp) -> bool,
+        later: impl Fn(SessionId) -> Timestamp,
+    ) -> Vec<SessionId> {
+        let Some((_, entries)) = self.agenda.iter_mut().find(|(known, _)| known == lane) else { return Vec::new() };
+        let next = || entries.first().is_some_and(|(at, _)| wanted(*at)).then(|| entries.pop_first()).flatten();
+        let deferred: Vec<_> = core::iter::from_fn(next).take(most).map(|(_, id)| id).collect();
+        for id in &deferred {
+            if let Some(row) = self.rows.get(id) {
+                row.at.set(later(*id));
+                entries.insert((row.at.get(), *id));
             }
+        }
+        deferred
+    }
+}
+
+impl Lane {
+    fn of(session: &Session, due: Due) -> Self {
+        let provider = || Arc::clone(&session.opening().provider);
+        match due {
+            Due::Lapse => Self::Time,
+            Due::Ask(Urgency::Ordinary) => Self::Provider(provider()),
+            Due::Ask(Urgency::Urgent) => Self::Urgent(provider()),
+        }
+    }
+
+    /// Whether it is [`Lane::of`] these.
+    fn holds(&self, session: &Session, due: Due) -> bool {
+        match (self, due) {
+            (Self::Time, Due::Lapse) => true,
+            (Self::Provider(name), Due::Ask(Urgency::Ordinary)) | (Self::Urgent(name), Due::Ask(Urgency::Urgent)) => {
+                *name == session.opening().provider
+            }
+            _ => false,
         }
     }
 }
+
+impl Borrow<SessionId> for Row {
+    fn borrow(&self) -> &SessionId {
+        &self.session.opening().id
+    }
+}
+
+impl Hash for Row {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.session.id().hash(state);
+    }
+}
+
+impl PartialEq for Row {
+    fn eq(&self, other: &Self) -> bool {
+        self.session.id() == other.session.id()
+    }
+}
+
+impl Eq for Row {}

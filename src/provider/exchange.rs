@@ -1,5 +1,6 @@
 //! One request to a provider and its answer, within limits of time and size, never redirected, never repeated.
 
+use core::mem;
 use core::time::Duration;
 use std::error::Error;
 use std::io;
@@ -33,6 +34,7 @@ impl Default for Patience {
 
 /// The most that is read of an answer.
 pub const MAX_BODY: usize = 256 * 1024;
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The longest Retry-After that is believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
@@ -59,7 +61,12 @@ pub fn client(proxy: Option<&Url>) -> Result<Client, ClientError> {
 /// # Errors
 /// As [`client`].
 pub fn client_for(settings: &Settings) -> Result<Client, ClientError> {
-    build(|| Ok(proxied(limited(Patience::default()), settings.proxy.as_ref())?.dns_resolver(Arc::new(Egress::of(settings)))))
+    // As many as may be in use at once, or those who come next would have to connect anew.
+    let idle = settings.limits.max_in_flight;
+    build(|| {
+        let builder = limited(Patience::default()).pool_max_idle_per_host(idle);
+        Ok(proxied(builder, settings.proxy.as_ref())?.dns_resolver(Arc::new(Egress::of(settings))))
+    })
 }
 
 /// As [`client`], with other time limits.
@@ -166,7 +173,7 @@ impl Exchange {
         let request = self.http.post(url);
         let mut request = match encoding {
             Encoding::Form => request.form(parameters),
-            Encoding::Json => request.header(CONTENT_TYPE, "application/json").body(object(parameters)),
+            Encoding::Json => request.header(CONTENT_TYPE, JSON).body(object(parameters)),
         };
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
@@ -182,9 +189,9 @@ impl Exchange {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Answer, NoAnswer> {
-        let response = request.header(ACCEPT, "application/json").send().await.map_err(no_answer)?;
+        let mut response = request.header(ACCEPT, JSON).send().await.map_err(no_answer)?;
         let status = response.status().as_u16();
-        let headers = response.headers().clone();
+        let headers = mem::take(response.headers_mut());
         let body = read(response).await.map_err(no_answer)?;
         let received_at = self.clock.now();
         Ok(Answer { status, received_at, retry_after: retry_after(&headers, received_at), body })

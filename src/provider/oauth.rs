@@ -97,7 +97,7 @@ impl OAuthProvider {
 
     async fn request_tokens(&self, SignIn { device_code, user_code, scope }: SignIn<'_>) -> Verdict {
         let dialect = &self.settings.dialect;
-        let Ok(endpoint) = Url::parse(&device_code.token_endpoint) else {
+        let Some(endpoint) = self.token_endpoint.url(&device_code.token_endpoint) else {
             return Verdict::Rejected;
         };
         let mut form = fill(dialect.poll, Known { scope, device_code: device_code.expose_code(), user_code });
@@ -305,15 +305,24 @@ fn with_claims(grant: &Arc<Grant>, claims: Box<str>) -> Arc<Grant> {
 
 /// The latest of a kind of text that seldom changes, to be shared while it stays the same.
 #[derive(Default)]
-struct Latest(Mutex<Arc<str>>);
+struct Latest(Mutex<(Arc<str>, Option<Url>)>);
 
 impl Latest {
     fn share(&self, text: &str) -> Arc<str> {
         let mut latest = self.0.lock();
-        if **latest != *text {
-            *latest = text.into();
+        if *latest.0 != *text {
+            *latest = (text.into(), None);
         }
-        Arc::clone(&latest)
+        Arc::clone(&latest.0)
+    }
+
+    /// What `text` says as a URL, if it is one.
+    fn url(&self, text: &Arc<str>) -> Option<Url> {
+        let mut latest = self.0.lock();
+        if latest.1.is_none() || latest.0 != *text {
+            *latest = (Arc::clone(text), Some(Url::parse(text).ok()?));
+        }
+        latest.1.clone()
     }
 }
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Sessions;
-use super::shard::Shard;
+use super::{LAPSING, Sessions};
 use crate::kernel::session::{Lapsed, Session, SessionId};
 use crate::kernel::table::Lane;
 use crate::kernel::time::Timestamp;
@@ -15,10 +14,13 @@ impl Sessions {
     /// The earliest deadline of each lane. Until [`sleep`](Self::sleep) is called every change rings the bell.
     pub fn deadlines(&self) -> BTreeMap<Lane, Timestamp> {
         self.shared.alarm.store(u64::MAX, Ordering::SeqCst);
-        let mut earliest = BTreeMap::new();
+        let mut earliest: BTreeMap<Lane, Timestamp> = BTreeMap::new();
         for shard in &self.shared.shards {
             for (lane, at) in shard.lock().table.deadlines() {
-                earliest.entry(lane.clone()).and_modify(|known: &mut Timestamp| *known = at.min(*known)).or_insert(at);
+                match earliest.get_mut(lane) {
+                    Some(known) => *known = at.min(*known),
+                    None => drop(earliest.insert(lane.clone(), at)),
+                }
             }
         }
         earliest
@@ -33,22 +35,34 @@ impl Sessions {
         }
     }
 
-    /// Whether a session of `lanes` is due.
-    pub fn is_due(&self, lanes: &[Lane], now: Timestamp) -> bool {
-        self.longest_due(lanes).is_some_and(|(at, ..)| at <= now)
-    }
-
-    /// The session of `lanes` that has been due for longest; see [`Table::set_off`](crate::kernel::table::Table::set_off).
-    pub fn set_off_next(&self, lanes: &[Lane], now: Timestamp) -> Option<SessionId> {
-        let (_, shard, lane) = self.longest_due(lanes)?;
-        shard.lock().table.set_off(lane, now, 1).pop()
-    }
-
-    fn longest_due<'a>(&self, lanes: &'a [Lane]) -> Option<(Timestamp, &Shard, &'a Lane)> {
-        let first = |shard: &'_ Arc<Shard>, lane: &'a Lane| Some((shard.lock().table.deadline(lane)?, lane));
-        let in_shard = |shard| lanes.iter().filter_map(|lane| first(shard, lane)).min_by_key(|(at, _)| *at);
-        let firsts = self.shared.shards.iter().filter_map(|shard| in_shard(shard).map(|(at, lane)| (at, &**shard, lane)));
-        firsts.min_by_key(|(at, ..)| *at)
+    /// Sets off up to `most` sessions of `lanes` that are due, those that have been due for longest; see
+    /// [`Table::set_off`](crate::kernel::table::Table::set_off). Each needs a place, and has it before it is set off.
+    pub fn set_off<P>(&self, lanes: &[Lane], now: Timestamp, most: usize, place: impl FnMut() -> Option<P>) -> Vec<(SessionId, P)> {
+        let mut due = Vec::new();
+        for (number, shard) in self.shared.shards.iter().enumerate() {
+            let inner = shard.lock();
+            for lane in lanes {
+                let in_lane = inner.table.deadlines_in(lane).take_while(|at| *at <= now).take(most);
+                due.extend(in_lane.map(|at| (at, number, lane)));
+            }
+        }
+        let places: Vec<P> = std::iter::from_fn(place).take(due.len().min(most)).collect();
+        if places.len() < due.len() {
+            due.select_nth_unstable(places.len());
+            due.truncate(places.len());
+        }
+        let mut places = places.into_iter();
+        due.sort_unstable_by_key(|(_, number, lane)| (*number, *lane));
+        let mut set_off = Vec::with_capacity(due.len());
+        for of_one in due.chunk_by(|(_, one, lane), (_, other, other_lane)| (one, lane) == (other, other_lane)) {
+            if let Some((_, number, lane)) = of_one.first()
+                && let Some(shard) = self.shared.shards.get(*number)
+            {
+                let ids = shard.lock().table.set_off(lane, now, of_one.len());
+                set_off.extend(ids.into_iter().zip(&mut places));
+            }
+        }
+        set_off
     }
 
     /// What is due in `lane` before `from` becomes due at some time in `over` from then on.
@@ -60,9 +74,8 @@ impl Sessions {
 
     /// Does what time alone demands of the sessions that are due, in tasks of their own and not too many at once.
     pub fn lapse_due(&self, now: Timestamp) {
-        while let Ok(permit) = Arc::clone(&self.shared.lapsing).try_acquire_owned()
-            && let Some(id) = self.set_off_next(&[Lane::Time], now)
-        {
+        let permit = || Arc::clone(&self.shared.lapsing).try_acquire_owned().ok();
+        for (id, permit) in self.set_off(&[Lane::Time], now, LAPSING, permit) {
             let sessions = self.clone();
             self.shared.tasks.spawn(async move {
                 sessions.lapse(id).await;
