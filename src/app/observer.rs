@@ -1,7 +1,6 @@
 //! Who is told of what happens: the metrics, the audit log, the watchdog's memory.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,11 +120,8 @@ impl Child {
 /// The first half of the id's SHA-256, in hex: the same in every line and the id of the session's trace, and of no use to whoever
 /// reads them.
 pub(super) fn fingerprint(id: SessionId) -> String {
-    Sha256::digest(id.as_bytes()).iter().take(16).fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    let half = Sha256::digest(id.as_bytes()).first_chunk().copied().unwrap_or_default();
+    format!("{:032x}", u128::from_be_bytes(half))
 }
 
 fn settled_at(session: &Session) -> Option<Timestamp> {
