@@ -120,9 +120,8 @@ impl Child {
 /// The first half of the id's SHA-256, in hex: the same in every line and the id of the session's trace, and of no use to whoever
 /// reads them.
 pub(super) fn fingerprint(id: SessionId) -> String {
-    let digest: [u8; 32] = Sha256::digest(id.as_bytes()).into();
-    let (half, _) = digest.split_at(16);
-    half.first_chunk().map_or_else(String::new, |half| format!("{:032x}", u128::from_be_bytes(*half)))
+    let half = Sha256::digest(id.as_bytes()).first_chunk().copied().unwrap_or_default();
+    format!("{:032x}", u128::from_be_bytes(half))
 }
 
 fn settled_at(session: &Session) -> Option<Timestamp> {

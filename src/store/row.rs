@@ -75,6 +75,9 @@ pub type Columns = (
     Vec<u8>,
 );
 
+/// What most rows need.
+const BOUND: usize = 1024;
+
 macro_rules! columns {
     () => {
         "id, version, revision, provider, caller, status, opened_at, facts, key_id, device_code, tokens, secret, revocation, seal"
@@ -174,10 +177,10 @@ impl Row {
         let numbers = [version.to_be_bytes(), revision.to_be_bytes(), opened_at.to_be_bytes()].concat();
         let cells = [&self.device_code, &self.tokens, &self.secret, &self.revocation];
         let plain = [numbers.as_slice(), provider.as_bytes(), status.as_bytes(), facts.as_bytes(), key_id.as_bytes()];
-        let mut bound = Vec::new();
+        let mut bound = Vec::with_capacity(BOUND);
         for part in plain.into_iter().map(Some).chain(cells.map(|cell| cell.as_deref())) {
-            bound.extend(part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
-            bound.extend(part.unwrap_or_default());
+            bound.extend_from_slice(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+            bound.extend_from_slice(part.unwrap_or_default());
         }
         bound
     }

@@ -164,10 +164,12 @@ impl Key {
     fn associated(&self, place: Place<'_>) -> Vec<u8> {
         let Place { caller, session, column, bound } = place;
         let caller_known: &[u8] = if caller.is_some() { b"caller" } else { b"" };
-        let mut aad = b"anteroom 1".to_vec();
-        for part in [self.id.as_bytes(), caller_known, caller.unwrap_or_default().as_bytes(), session, column.as_bytes(), bound] {
-            aad.extend((part.len() as u64).to_be_bytes());
-            aad.extend(part);
+        let parts = [self.id.as_bytes(), caller_known, caller.unwrap_or_default().as_bytes(), session, column.as_bytes(), bound];
+        let mut aad = Vec::with_capacity(64 + parts.map(<[u8]>::len).iter().sum::<usize>());
+        aad.extend_from_slice(b"anteroom 1");
+        for part in parts {
+            aad.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            aad.extend_from_slice(part);
         }
         aad
     }

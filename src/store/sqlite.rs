@@ -35,6 +35,8 @@ const BUSY: Duration = Duration::from_secs(2);
 /// So many rows may stand in the WAL before they are merged; it is merged and emptied by time as well.
 const CHECKPOINT_ROWS: usize = 2_000;
 const PAGE: i64 = 500;
+/// How many rows one statement writes at most. One is prepared and kept for each number that occurs.
+const ROWS: usize = 64;
 
 /// Opens the file, or makes it and the key file.
 ///
@@ -186,30 +188,32 @@ impl Backend for SqliteFile {
 impl SqliteFile {
     /// Returns the ids of the rows that were saved.
     async fn transaction(&mut self, batch: &[Op]) -> Result<HashSet<Uuid>, sqlx::Error> {
-        let (mut new, mut changed, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut saved, mut removed) = (Vec::new(), Vec::new());
         for op in batch {
             match op {
-                Op::Save { expected: 0, row } => new.push((0, &**row)),
-                Op::Save { expected, row } => changed.push((*expected, &**row)),
+                Op::Save { expected, row } => saved.push((*expected, &**row)),
                 Op::Remove(id) => removed.push(*id),
             }
         }
         let connection = &mut self.connection;
         let mut written = HashSet::with_capacity(batch.len());
-        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-        for (rows, statement) in [(new, insert as fn(&str) -> String), (changed, update)] {
-            for chunk in chunks(&rows) {
-                let tuples = vec![TUPLE; chunk.len()].join(",");
-                let query = sqlx::query_scalar(AssertSqlSafe(statement(&tuples)));
-                let query = chunk.iter().fold(query, |query, (expected, row)| bind(query, *expected, row));
-                written.extend(query.fetch_all(&mut *connection).await?);
-            }
+        // One statement is a transaction of its own, and each further one a round trip to the connection's thread.
+        let several = saved.len().div_ceil(ROWS) + removed.len().div_ceil(ROWS) > 1;
+        if several {
+            sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         }
-        for chunk in chunks(&removed) {
+        for chunk in saved.chunks(ROWS) {
+            let query = sqlx::query_scalar(AssertSqlSafe(save(chunk.len())));
+            let query = chunk.iter().fold(query, |query, (expected, row)| bind(query, *expected, row));
+            written.extend(query.fetch_all(&mut *connection).await?);
+        }
+        for chunk in removed.chunks(ROWS) {
             let query = sqlx::query(AssertSqlSafe(format!("DELETE FROM sessions WHERE id IN ({})", vec!["?"; chunk.len()].join(","))));
             chunk.iter().fold(query, |query, id| query.bind(*id)).execute(&mut *connection).await?;
         }
-        sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
+        if several {
+            sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
+        }
         Ok(written)
     }
 
@@ -224,20 +228,13 @@ impl SqliteFile {
 
 type Bound<'q> = QueryScalar<'q, Sqlite, Uuid, SqliteArguments>;
 
-const TUPLE: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
-
-fn insert(tuples: &str) -> String {
+/// Writes those of so many rows whose stored version is the expected one, and returns their ids.
+fn save(rows: usize) -> String {
+    const TUPLE: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
     const COLUMNS: &str = columns!();
+    let (tuples, values) = (vec![TUPLE; rows].join(","), COLUMNS.replace(", ", ", excluded."));
     format!(
-        "WITH next (expected, {COLUMNS}) AS (VALUES {tuples}) INSERT INTO sessions ({COLUMNS}) SELECT {COLUMNS} FROM next WHERE true ON CONFLICT DO NOTHING RETURNING id"
-    )
-}
-
-fn update(tuples: &str) -> String {
-    const COLUMNS: &str = columns!();
-    let values = COLUMNS.replace(", ", ", next.");
-    format!(
-        "WITH next (expected, {COLUMNS}) AS (VALUES {tuples}) UPDATE sessions SET ({COLUMNS}) = (next.{values}) FROM next WHERE sessions.id = next.id AND sessions.version = next.expected RETURNING id"
+        "WITH next (expected, {COLUMNS}) AS (VALUES {tuples}) INSERT INTO sessions ({COLUMNS}) SELECT {COLUMNS} FROM next WHERE expected = ifnull((SELECT version FROM sessions WHERE id = next.id), 0) ON CONFLICT (id) DO UPDATE SET ({COLUMNS}) = (excluded.{values}) RETURNING id"
     )
 }
 
@@ -246,16 +243,6 @@ fn bind<'q>(query: Bound<'q>, expected: i64, row: &'q Row) -> Bound<'q> {
     let query = query.bind(&*row.status).bind(row.opened_at).bind(&*row.facts).bind(&*row.key_id);
     let query = query.bind(row.device_code.as_deref()).bind(row.tokens.as_deref()).bind(row.secret.as_deref());
     query.bind(row.revocation.as_deref()).bind(&*row.seal)
-}
-
-/// Few sizes, so that few statements are prepared and kept.
-fn chunks<T>(mut rest: &[T]) -> impl Iterator<Item = &[T]> {
-    std::iter::from_fn(move || {
-        let size = [64, 16, 4, 1].into_iter().find(|size| *size <= rest.len())?;
-        let (chunk, behind) = rest.split_at(size);
-        rest = behind;
-        Some(chunk)
-    })
 }
 
 fn read(row: &SqliteRow) -> Option<Result<Row, Unreadable>> {
