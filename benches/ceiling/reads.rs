@@ -8,7 +8,7 @@ use std::time::Duration;
 use anteroom::app::App;
 use anteroom::http::callers::Callers;
 use anteroom::http::client::Proxies;
-use anteroom::http::health::Health;
+use anteroom::http::health::{Health, StoreHealth};
 use anteroom::http::limit::{Limits, Rates};
 use anteroom::http::{Api, router};
 use axum::Router;
@@ -74,7 +74,7 @@ pub fn api(app: &App) -> Api {
             Proxies::default(),
             app.sessions.clock(),
         ),
-        health: Arc::new(|| async { Health { store: true, watchdog: true } }.boxed()),
+        health: Arc::new(|| async { Health { store: StoreHealth::Ok, watchdog: true } }.boxed()),
         restarts: None,
         origins: Default::default(),
         stopping: Default::default(),

@@ -81,7 +81,9 @@ pub async fn app_on(beside: &Beside, max_in_flight: usize, store: Arc<dyn Store>
     let providers = providers(&config.providers, &clock).expect("a client");
     let providers = providers.into_iter().map(|(settings, provider)| (settings, provider as Arc<dyn Provider>)).collect();
     let terms = Terms { claim_ttl: Duration::from_secs(300), retention: Duration::from_secs(1) };
-    App::start(Parts { clock, store, terms, quota: Quota::new(usize::MAX, []), providers }).await.expect("the store can be read")
+    let app = App::start(Parts { clock, store, terms, quota: Quota::new(usize::MAX, []), providers });
+    app.restored().await.expect("the store can be read");
+    app
 }
 
 pub fn create() -> Create {
