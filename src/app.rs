@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error_span};
 
@@ -41,7 +41,6 @@ pub struct Parts {
 /// The sessions and everything that keeps them going; the listeners come on top.
 pub struct App {
     pub sessions: Sessions,
-    pub restored: Restored,
     pub providers: Arc<Providers>,
     pub metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
@@ -49,13 +48,19 @@ pub struct App {
     watchdog: Watchdog<Crew>,
     crashes: Arc<Crashes>,
     supervision: JoinHandle<()>,
+    loading: AbortHandle,
+    restoration: Restoration,
     broken: CancellationToken,
 }
+
+/// What came back from the store, once all of it has; or that the store cannot be read, and then the process must not go on.
+pub type Restoration = Shared<BoxFuture<'static, Result<Restored, StoreError>>>;
 
 /// Who can be asked whether all is well.
 #[derive(Clone)]
 pub struct Health {
     store: Arc<dyn Store>,
+    sessions: Sessions,
     watchdog: Watchdog<Crew>,
     clock: Arc<dyn Clock>,
     broken: CancellationToken,
@@ -86,11 +91,8 @@ const DRAIN: Duration = Duration::from_secs(8);
 const SAVE: Duration = Duration::from_millis(900);
 
 impl App {
-    /// Starts in order: store, table, watchdog, scheduler. What the store has goes on.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub async fn start(parts: Parts) -> Result<Self, StoreError> {
+    /// Starts in order: store, table, watchdog, scheduler. What the store has goes on as it is loaded; see [`App::restored`].
+    pub fn start(parts: Parts) -> Self {
         let Parts { clock, store, terms, quota, providers } = parts;
         let bell = Arc::new(Notify::new());
         let upstream = |(settings, provider): (Settings, Arc<dyn Provider>)| {
@@ -108,10 +110,6 @@ impl App {
         }));
         let witness = Witness { metrics: Arc::clone(&metrics), crashes: Arc::clone(&crashes), watchdog: watchdog.clone() };
         let sessions = Sessions::new(terms, quota, Arc::clone(&clock), Arc::clone(&store), bell, Arc::new(witness));
-        let restored = sessions.restore().await?;
-        for orphan in sessions.all().iter().filter(|session| !providers.contains_key(&session.opening().provider)) {
-            sessions.give_up(orphan.id());
-        }
         let crew = Crew {
             sessions: sessions.clone(),
             providers: Arc::clone(&providers),
@@ -131,7 +129,16 @@ impl App {
             }
         });
         watchdog.start(Child::Scheduler, None);
-        Ok(Self { sessions, restored, providers, metrics, clock, store, watchdog, crashes, supervision, broken })
+        #[expect(clippy::disallowed_methods, reason = "its end is noticed by everybody who waits for the restoration")]
+        let loading = tokio::spawn(restore(sessions.clone(), Arc::clone(&providers)));
+        let abort = loading.abort_handle();
+        let restoration = loading.map(|ended| ended.unwrap_or(Err(StoreError::Unknown))).boxed().shared();
+        Self { sessions, providers, metrics, clock, store, watchdog, crashes, supervision, loading: abort, restoration, broken }
+    }
+
+    /// Completes when every session of the store is in the table, or cannot be.
+    pub fn restored(&self) -> Restoration {
+        self.restoration.clone()
     }
 
     /// Completes when nothing supervises the pollers any more or the store is broken; the process must not go on.
@@ -145,6 +152,7 @@ impl App {
     pub fn health(&self) -> Health {
         Health {
             store: Arc::clone(&self.store),
+            sessions: self.sessions.clone(),
             watchdog: self.watchdog.clone(),
             clock: Arc::clone(&self.clock),
             broken: self.broken.clone(),
@@ -159,6 +167,7 @@ impl App {
 
     /// Stops in reverse order. Requests under way get 8 s; an exchange cut off then counts as ambiguous.
     pub async fn stop(self) {
+        self.loading.abort();
         self.watchdog.stop(self.clock.now() + DRAIN);
         // It was told to end; a panic in it has been logged.
         let _ = self.supervision.await;
@@ -167,7 +176,24 @@ impl App {
     }
 }
 
+/// Loads the sessions. Those of a provider that is configured no more have nobody to ask, and fail.
+async fn restore(sessions: Sessions, providers: Arc<Providers>) -> Result<Restored, StoreError> {
+    let restored = sessions.restore().await?;
+    let give_up_orphans = move || {
+        for orphan in sessions.all().iter().filter(|session| !providers.contains_key(&session.opening().provider)) {
+            sessions.give_up(orphan.id());
+        }
+    };
+    // Looks at every session, so it is kept off the tasks that answer requests.
+    spawn_blocking(give_up_orphans).await.map_err(|_| StoreError::Unknown)?;
+    Ok(restored)
+}
+
 impl Health {
+    pub fn is_loading(&self) -> bool {
+        self.sessions.is_loading()
+    }
+
     pub async fn store_is_ready(&self) -> bool {
         self.store.is_ready().await
     }

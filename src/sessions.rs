@@ -21,7 +21,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Notify, Semaphore};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, SetOnce};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -58,6 +59,10 @@ struct Shared {
     /// How many sessions may be lapsing at once.
     lapsing: Arc<Semaphore>,
     observer: Arc<dyn Observer>,
+    /// What has been restored so far.
+    counted: Mutex<Restored>,
+    /// Known once everything is.
+    restored: SetOnce<Restored>,
 }
 
 /// Told of what has happened, after it has: for metrics, the audit log, and whoever keeps something for a session. Must be
@@ -130,6 +135,8 @@ impl Sessions {
             alarm: AtomicU64::new(u64::MAX),
             lapsing: Arc::new(Semaphore::new(LAPSING)),
             observer,
+            counted: Mutex::default(),
+            restored: SetOnce::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -206,9 +213,13 @@ impl Sessions {
     }
 
     fn shard(&self, id: SessionId) -> &Arc<Shard> {
-        let at = self.shared.hasher.hash_one(id) as usize % SHARDS;
-        #[expect(clippy::indexing_slicing, reason = "a remainder of the number of shards is below it")]
-        &self.shared.shards[at]
+        #[expect(clippy::indexing_slicing, reason = "there is one for each place")]
+        &self.shared.shards[self.place(id)]
+    }
+
+    /// Below [`SHARDS`].
+    fn place(&self, id: SessionId) -> usize {
+        self.shared.hasher.hash_one(id) as usize % SHARDS
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, pending, ready};
+use futures_util::stream::BoxStream;
 
 use crate::kernel::session::record::Record;
 use crate::kernel::session::{Session, SessionId};
@@ -32,8 +33,12 @@ pub trait Store: Send + Sync + 'static {
     /// Removes the row. A row that is not there is no error.
     fn remove(&self, id: SessionId) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Some of the rows with an id above `after`, in the order of their ids; none when there are no more.
-    fn load(&self, after: Option<SessionId>) -> BoxFuture<'_, Result<Vec<Loaded>, StoreError>>;
+    /// Every row, many at a time and in no particular order. One that is written, changed or removed meanwhile may come as it
+    /// was, as it is, or not at all.
+    fn load(&self) -> BoxStream<'_, Result<Vec<Loaded>, StoreError>>;
+
+    /// The row of one session.
+    fn read(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>>;
 
     /// Whether changes can be written now; for readiness, so it must be quick.
     fn is_ready(&self) -> BoxFuture<'_, bool>;

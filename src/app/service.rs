@@ -26,7 +26,7 @@ use crate::config::{ADMIN_LISTEN, Config, HttpSettings, StoreSettings};
 use crate::http::callers::{Caller, Callers};
 use crate::http::client::Proxies;
 use crate::http::cors::Origins;
-use crate::http::health::Health;
+use crate::http::health::{Health, StoreHealth};
 use crate::http::limit::{Limiter, Rates};
 use crate::http::serve::{Limits, serve};
 use crate::http::{self, Api, router};
@@ -59,14 +59,17 @@ pub enum StartError {
     Client(#[from] ClientError),
     #[error("{0}")]
     Store(#[from] OpenError),
-    #[error("store.url: the sessions cannot be read: {0}")]
-    Load(#[from] StoreError),
 }
 
-/// The pollers are not supervised or nothing is durable any more, so the service must not go on as if they were.
+/// Why the service must not go on.
 #[derive(Debug, thiserror::Error)]
-#[error("the watchdog, the scheduler or the store is gone; start the service again")]
-pub struct Unsupervised;
+pub enum RunError {
+    /// The pollers are not supervised or nothing is durable any more.
+    #[error("the watchdog, the scheduler or the store is gone; start the service again")]
+    Unsupervised,
+    #[error("store.url: the sessions cannot be read: {0}")]
+    Load(StoreError),
+}
 
 /// Connections to the admin listener at a time.
 const ADMIN_CONNECTIONS: usize = 16;
@@ -123,7 +126,7 @@ impl Service {
         let shares = config.callers.iter().filter_map(|caller| Some((Arc::clone(&caller.name), caller.max_sessions?)));
         let quota = Quota::new(config.max_sessions, shares);
         let limits = Limits { max_connections: files::connections(config.http.max_connections, ours(&config)), ..Limits::default() };
-        let app = App::start(Parts { clock, store, terms: config.terms, quota, providers }).await?;
+        let app = App::start(Parts { clock, store, terms: config.terms, quota, providers });
         let stopping = CancellationToken::new();
         let router = router(api(&app, &config, &stopping, shows_restarts)).layer(from_fn(counting(Arc::clone(&app.metrics))));
         Ok(Self { app, listener, limits, router, admin, stopping })
@@ -144,11 +147,12 @@ impl Service {
         self.listener.local_addr()
     }
 
-    /// Serves until it is told to stop; then nothing new begins, and what is under way has 10 s in all.
+    /// Serves, also while the sessions are still being loaded, until it is told to stop; then nothing new begins, and what is
+    /// under way has 10 s in all.
     ///
     /// # Errors
-    /// [`Unsupervised`]: the process should exit with a failure.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), Unsupervised> {
+    /// [`RunError`]: the process should exit with a failure.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
         let Self { app, listener, limits, router, admin, stopping } = self;
         let tasks = TaskTracker::new();
         if let Some(listener) = admin {
@@ -157,12 +161,15 @@ impl Service {
         }
         tasks.spawn(serve(listener, router, limits, stopping.clone()));
         tasks.close();
-        let supervised = tokio::select! {
+        let outcome = tokio::select! {
             () = shutdown.requested() => Ok(()),
-            () = app.broken() => Err(Unsupervised),
+            () = app.broken() => Err(RunError::Unsupervised),
+            Err(error) = app.restored() => Err(RunError::Load(error)),
         };
-        if supervised.is_err() {
-            error!("the watchdog, the scheduler or the store is gone");
+        match &outcome {
+            Ok(()) => {}
+            Err(RunError::Unsupervised) => error!("the watchdog, the scheduler or the store is gone"),
+            Err(RunError::Load(_)) => error!("the sessions cannot be read from the store"),
         }
         stopping.cancel();
         let ended = async { tokio::join!(tasks.wait(), app.stop()) };
@@ -173,7 +180,7 @@ impl Service {
             },
             () = shutdown.aborted() => warn!("stopped at once"),
         }
-        supervised
+        outcome
     }
 }
 
@@ -262,7 +269,12 @@ fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts:
             let (health, stopped) = (health.clone(), stopped.clone());
             async move {
                 let watchdog = health.watchdog_is_ready() && !stopped.is_cancelled();
-                Health { store: health.store_is_ready().await, watchdog }
+                let store = match health.store_is_ready().await {
+                    false => StoreHealth::Unavailable,
+                    true if health.is_loading() => StoreHealth::Loading,
+                    true => StoreHealth::Ok,
+                };
+                Health { store, watchdog }
             }
             .boxed()
         }),

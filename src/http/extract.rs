@@ -13,11 +13,12 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use super::Api;
 use super::problem::{Code, Problem};
+use super::{Api, in_time};
 use crate::kernel::session::{Digest, SessionId};
 
-/// The session id of the path. Only the canonical form of RFC 9562 §4 counts: lower case, with hyphens.
+/// The session id of the path. Only the canonical form of RFC 9562 §4 counts: lower case, with hyphens. Whether there is such a
+/// session, the table knows from here on.
 pub struct Id(pub SessionId);
 
 /// The session of the path, asked for with its own secret. Whatever is wrong, the answer is the same.
@@ -32,16 +33,24 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// How much of a body that is too large is still read, so that its sender gets to see the answer.
 const BODY_DISCARD: usize = 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// For the store to say whether it has a session that has not been loaded yet.
+const PATIENCE: Duration = Duration::from_secs(10);
 
-impl<S: Send + Sync> FromRequestParts<S> for Id {
+impl FromRequestParts<Arc<Api>> for Id {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         let unknown = || Problem::from(Code::SessionNotFound);
-        let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| unknown())?;
+        let Path(text) = Path::<String>::from_request_parts(parts, api).await.map_err(|_| unknown())?;
         let id = Uuid::try_parse(&text).map_err(|_| unknown())?;
         let canonical = *id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == *text;
-        if canonical { Ok(Self(id)) } else { Err(unknown()) }
+        if !canonical {
+            return Err(unknown());
+        }
+        if api.sessions.is_loading() {
+            in_time(api, PATIENCE, api.sessions.fetch(id)).await?;
+        }
+        Ok(Self(id))
     }
 }
 

@@ -13,16 +13,26 @@ use super::Api;
 /// What must work for requests to be served well. A provider that is down is not part of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Health {
-    /// Changes can be written.
-    pub store: bool,
+    pub store: StoreHealth,
     /// No storm of crashes.
     pub watchdog: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreHealth {
+    /// Every session is known, and changes can be written.
+    Ok,
+    /// Sessions are still being loaded after a start. Each can be asked for all the same.
+    Loading,
+    /// Changes cannot be written.
+    Unavailable,
 }
 
 #[derive(Serialize)]
 struct HealthView {
     status: &'static str,
-    store: &'static str,
+    store: StoreHealth,
     watchdog: &'static str,
 }
 
@@ -38,8 +48,8 @@ pub async fn livez() -> Response {
 pub async fn readyz(State(api): State<Arc<Api>>) -> Response {
     let Health { store, watchdog } = (api.health)().await;
     let word = |ready| if ready { "ok" } else { "unavailable" };
-    let ready = store && watchdog;
+    let ready = store == StoreHealth::Ok && watchdog;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let view = HealthView { status: word(ready), store: word(store), watchdog: word(watchdog) };
+    let view = HealthView { status: word(ready), store, watchdog: word(watchdog) };
     (status, [(header::CACHE_CONTROL, "no-store")], Json(view)).into_response()
 }

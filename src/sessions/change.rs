@@ -48,6 +48,9 @@ impl Sessions {
     }
 
     pub(super) async fn save(&self, expected: u64, next: &Session) -> Result<(), ChangeError> {
+        if expected == 0 {
+            self.shard(next.id()).lock().know(next.id());
+        }
         match self.shared.store.save(expected, Arc::new(next.clone())).await {
             Ok(()) => Ok(()),
             Err(StoreError::Conflict | StoreError::Unavailable) => Err(ChangeError::Store),
@@ -81,6 +84,7 @@ impl Sessions {
 
     pub(super) fn forget(&self, id: SessionId) -> Option<Arc<Session>> {
         let mut inner = self.shard(id).lock();
+        inner.know(id);
         let gone = inner.table.forget(id)?;
         inner.wake_watchers(id);
         drop(inner);
@@ -94,9 +98,16 @@ impl Sessions {
 
     /// Wakes the scheduler if this session is due before it meant to look again.
     pub(super) fn ring(&self, session: &Session) {
-        if let Some((at, _)) = session.due(&self.shared.terms)
-            && at.as_millis() < self.shared.alarm.load(Ordering::SeqCst)
-        {
+        self.ring_at(session.due(&self.shared.terms).map(|(at, _)| at));
+    }
+
+    /// The same for all the sessions of a shard.
+    pub(super) fn ring_first(&self, inner: &Inner) {
+        self.ring_at(inner.table.deadlines().map(|(_, at)| at).min());
+    }
+
+    fn ring_at(&self, due: Option<Timestamp>) {
+        if due.is_some_and(|at| at.as_millis() < self.shared.alarm.load(Ordering::SeqCst)) {
             self.shared.bell.notify_one();
         }
     }

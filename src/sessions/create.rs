@@ -93,6 +93,8 @@ impl Sessions {
         let Some(idempotency) = create.idempotency else {
             return self.creation(create).await;
         };
+        // The earlier request may be among the sessions that have not been loaded yet.
+        self.loaded().await;
         let key = (create.caller.clone(), idempotency.key);
         let (outcome, first) = loop {
             match self.shared.creations.reserve(&key, &idempotency.fingerprint, || self.creation(create.clone())) {

@@ -3,7 +3,7 @@
 //! Only kernel code and map look-ups run under the lock; it is never held across an `.await`. It does not poison, and needs
 //! not to: the kernel computes the next session before it puts it in place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -20,6 +20,9 @@ pub struct Inner {
     turns: HashMap<SessionId, Arc<tokio::sync::Mutex<()>>>,
     /// Present only while somebody waits.
     watchers: HashMap<SessionId, Arc<Notify>>,
+    /// Present only while the store is being loaded: the sessions that were begun or forgotten meanwhile. What was read of them
+    /// is out of date.
+    known: Option<HashSet<SessionId>>,
 }
 
 /// The exclusive right to change one session, held while a change is on its way to the store. Without it a session changes only
@@ -39,7 +42,8 @@ pub struct Watch {
 
 impl Shard {
     pub fn new(terms: Terms) -> Self {
-        Self(Mutex::new(Inner { table: Table::new(terms), turns: HashMap::new(), watchers: HashMap::new() }))
+        let inner = Inner { table: Table::new(terms), turns: HashMap::new(), watchers: HashMap::new(), known: Some(HashSet::new()) };
+        Self(Mutex::new(inner))
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -63,6 +67,23 @@ impl Shard {
 impl Inner {
     pub fn is_being_changed(&self, id: SessionId) -> bool {
         self.turns.contains_key(&id)
+    }
+
+    /// Whether a row that was read may become a session: while loading, unless we know more than the row says.
+    pub fn may_come(&self, id: SessionId) -> bool {
+        self.known.as_ref().is_some_and(|known| !known.contains(&id)) && self.table.get(id).is_none()
+    }
+
+    /// From here on no row that was read says anything about this session.
+    pub fn know(&mut self, id: SessionId) {
+        if let Some(known) = &mut self.known {
+            known.insert(id);
+        }
+    }
+
+    /// Everything has been loaded.
+    pub fn loaded(&mut self) {
+        self.known = None;
     }
 
     pub fn watchers(&self) -> usize {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 
 use super::{Loaded, Store, StoreError};
@@ -42,12 +43,19 @@ impl Store for MemoryStore {
         ready(Ok(())).boxed()
     }
 
-    fn load(&self, after: Option<SessionId>) -> BoxFuture<'_, Result<Vec<Loaded>, StoreError>> {
-        let all = || self.rows.lock().values().map(|row| Loaded::Session(Box::new(row.record()))).collect();
-        ready(Ok(if after.is_none() { all() } else { Vec::new() })).boxed()
+    fn load(&self) -> BoxStream<'_, Result<Vec<Loaded>, StoreError>> {
+        stream::once(async { Ok(self.rows.lock().values().map(|row| loaded(row)).collect()) }).boxed()
+    }
+
+    fn read(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        ready(Ok(self.rows.lock().get(&id).map(|row| loaded(row)))).boxed()
     }
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {
         ready(true).boxed()
     }
+}
+
+fn loaded(row: &Kept) -> Loaded {
+    Loaded::Session(Box::new(row.record()))
 }

@@ -16,7 +16,7 @@ use super::row::{Columns, Row, columns};
 use super::schema::{self, Scripts};
 use super::seal::Keyring;
 use super::sealed::SealedStore;
-use super::writer::{Backend, Fault, Op};
+use super::writer::{Backend, Fault, Mark, Op, Page};
 use super::{OpenError, Unreadable};
 use crate::clock::Clock;
 
@@ -148,10 +148,19 @@ impl Backend for Postgres {
         self.heed(answer)
     }
 
-    async fn page(&mut self, after: Uuid) -> Result<Vec<Result<Row, Unreadable>>, Fault> {
+    async fn page(&mut self, after: Option<Mark>) -> Result<Page, Fault> {
+        let after = if let Some(Mark::Id(after)) = after { after } else { Uuid::nil() };
         let query = sqlx::query(concat!("SELECT ", columns!(), " FROM sessions WHERE id > $1 ORDER BY id LIMIT $2")).bind(after).bind(PAGE);
         let answer = timed(query.fetch_all(self.connected().await?)).await;
-        Ok(self.heed(answer)?.iter().filter_map(read).collect())
+        let rows = self.heed(answer)?;
+        let end = self.heed(rows.last().map(|row| row.try_get("id").map(Mark::Id)).transpose())?;
+        Ok(Page { rows: Box::new(rows.into_iter().filter_map(|row| read(&row))), end })
+    }
+
+    async fn row(&mut self, id: Uuid) -> Result<Option<Result<Row, Unreadable>>, Fault> {
+        let query = sqlx::query(concat!("SELECT ", columns!(), " FROM sessions WHERE id = $1")).bind(id);
+        let answer = timed(query.fetch_optional(self.connected().await?)).await;
+        Ok(self.heed(answer)?.as_ref().and_then(read))
     }
 
     async fn probe(&mut self) -> Result<(), Fault> {

@@ -3,42 +3,55 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use uuid::Uuid;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use tokio::task::spawn_blocking;
 
 use super::row::Row;
 use super::seal::Keyring;
-use super::writer::{Backend, Op, Writer};
+use super::writer::{Backend, Op, Page, Rows, Writer};
 use super::{Loaded, Observer, Store, StoreError, Unreadable};
 use crate::clock::Clock;
 use crate::kernel::session::{Session, SessionId};
 
 pub struct SealedStore {
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
     writer: Writer,
 }
 
 /// A writer that takes longer to say that it is well is not.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How many pages are opened while the next one is read.
+const PAGES_OPENED: usize = 4;
 
 impl SealedStore {
     /// Starts the writer's task.
     pub fn start(backend: impl Backend, keyring: Keyring, clock: Arc<dyn Clock>) -> Self {
-        Self { keyring, writer: Writer::start(backend, clock) }
+        Self { keyring: Arc::new(keyring), writer: Writer::start(backend, clock) }
     }
 
-    fn read(&self, row: Row) -> Loaded {
-        match row.open(&self.keyring) {
-            Ok(record) => Loaded::Session(Box::new(record)),
-            Err(_) => Loaded::Unreadable(Unreadable {
-                id: row.id,
-                version: row.version.cast_unsigned(),
-                revision: row.revision.cast_unsigned(),
-                provider: Arc::from(row.provider),
-                caller: row.caller.map(Arc::from),
-            }),
-        }
+    /// Off the tasks that answer requests: a page takes milliseconds.
+    fn open_all(&self, rows: Rows) -> impl Future<Output = Result<Vec<Loaded>, StoreError>> + use<> {
+        let keyring = Arc::clone(&self.keyring);
+        spawn_blocking(move || rows.map(|row| open(row, &keyring)).collect()).map(|opened| opened.map_err(|_| StoreError::Unknown))
+    }
+}
+
+fn open(row: Result<Row, Unreadable>, keyring: &Keyring) -> Loaded {
+    let row = match row {
+        Ok(row) => row,
+        Err(unreadable) => return Loaded::Unreadable(unreadable),
+    };
+    match row.open(keyring) {
+        Ok(record) => Loaded::Session(Box::new(record)),
+        Err(_) => Loaded::Unreadable(Unreadable {
+            id: row.id,
+            version: row.version.cast_unsigned(),
+            revision: row.revision.cast_unsigned(),
+            provider: Arc::from(row.provider),
+            caller: row.caller.map(Arc::from),
+        }),
     }
 }
 
@@ -59,12 +72,16 @@ impl Store for SealedStore {
         self.writer.write(Op::Remove(id)).boxed()
     }
 
-    fn load(&self, after: Option<SessionId>) -> BoxFuture<'_, Result<Vec<Loaded>, StoreError>> {
-        async move {
-            let page = self.writer.page(after.unwrap_or(Uuid::nil())).await?;
-            Ok(page.into_iter().map(|row| row.map_or_else(Loaded::Unreadable, |row| self.read(row))).collect())
-        }
-        .boxed()
+    fn load(&self) -> BoxStream<'_, Result<Vec<Loaded>, StoreError>> {
+        let pages = stream::try_unfold(None, async |after| {
+            let Page { rows, end } = self.writer.page(after).await?;
+            Ok(end.map(|end| (rows, Some(end))))
+        });
+        pages.map_ok(|rows| self.open_all(rows)).try_buffered(PAGES_OPENED).boxed()
+    }
+
+    fn read(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        async move { Ok(self.writer.row(id).await?.map(|row| open(row, &self.keyring))) }.boxed()
     }
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {

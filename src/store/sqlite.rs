@@ -16,7 +16,7 @@ use super::row::{Columns, Row, columns};
 use super::schema::{self, Scripts};
 use super::seal::Keyring;
 use super::sealed::SealedStore;
-use super::writer::{Backend, Fault, Op};
+use super::writer::{Backend, Fault, Mark, Op, Page};
 use super::{OpenError, Unreadable};
 use crate::clock::Clock;
 
@@ -79,8 +79,13 @@ async fn inspect(path: &Path) -> Result<Vec<String>, OpenError> {
     // Where there is no WAL, not even the files are made that reading one takes.
     let options = options(path).read_only(true).immutable(!beside(path, "-wal").exists());
     let mut file = options.connect().await.map_err(|error| cannot_open(path, &error))?;
-    let checked: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut file).await.map_err(damaged)?;
-    if checked != "ok" {
+    let mut second = options.connect().await.map_err(|error| cannot_open(path, &error))?;
+    // Each reads all of a large file, so both at once.
+    let (checked, used) = tokio::join!(
+        sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&mut file),
+        sqlx::query_scalar("SELECT DISTINCT key_id FROM sessions").fetch_all(&mut second),
+    );
+    if checked.map_err(damaged)? != "ok" {
         return Err(damaged(sqlx::Error::RowNotFound));
     }
     let tables: HashSet<String> = sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'")
@@ -98,9 +103,9 @@ async fn inspect(path: &Path) -> Result<Vec<String>, OpenError> {
     }
     let applied = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut file).await.map_err(damaged)?;
     schema::refuse_newer(MIGRATIONS, applied, &path.display().to_string())?;
-    let used = sqlx::query_scalar("SELECT DISTINCT key_id FROM sessions").fetch_all(&mut file).await.map_err(damaged)?;
     file.close().await.map_err(damaged)?;
-    Ok(used)
+    second.close().await.map_err(damaged)?;
+    used.map_err(damaged)
 }
 
 async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
@@ -158,10 +163,19 @@ impl Backend for SqliteFile {
         version.await.map_err(|error| fault(&error))
     }
 
-    async fn page(&mut self, after: Uuid) -> Result<Vec<Result<Row, Unreadable>>, Fault> {
-        let rows = sqlx::query(concat!("SELECT ", columns!(), " FROM sessions WHERE id > ? ORDER BY id LIMIT ?")).bind(after).bind(PAGE);
-        let rows = rows.fetch_all(&mut self.connection).await.map_err(|error| fault(&error))?;
-        Ok(rows.iter().filter_map(read).collect())
+    /// In the order of the file: by id, every row would be looked for in another place.
+    async fn page(&mut self, after: Option<Mark>) -> Result<Page, Fault> {
+        let after = if let Some(Mark::RowId(after)) = after { after } else { i64::MIN };
+        let rows = sqlx::query(concat!("SELECT ", columns!(), ", rowid FROM sessions WHERE rowid > ? ORDER BY rowid LIMIT ?"));
+        let rows = rows.bind(after).bind(PAGE).fetch_all(&mut self.connection).await.map_err(|error| fault(&error))?;
+        let end = rows.last().map(|row| row.try_get("rowid").map(Mark::RowId)).transpose().map_err(|error| fault(&error))?;
+        Ok(Page { rows: Box::new(rows.into_iter().filter_map(|row| read(&row))), end })
+    }
+
+    async fn row(&mut self, id: Uuid) -> Result<Option<Result<Row, Unreadable>>, Fault> {
+        let row = sqlx::query(concat!("SELECT ", columns!(), " FROM sessions WHERE id = ?")).bind(id);
+        let row = row.fetch_optional(&mut self.connection).await.map_err(|error| fault(&error))?;
+        Ok(row.as_ref().and_then(read))
     }
 
     async fn probe(&mut self) -> Result<(), Fault> {

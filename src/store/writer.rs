@@ -26,8 +26,10 @@ pub trait Backend: Send + 'static {
 
     fn version(&mut self, id: Uuid) -> impl Future<Output = Result<Option<i64>, Fault>> + Send;
 
-    /// Some of the rows with an id above `after`, in order; none when there are no more.
-    fn page(&mut self, after: Uuid) -> impl Future<Output = Result<Vec<Result<Row, Unreadable>>, Fault>> + Send;
+    /// Some of the rows behind `after`.
+    fn page(&mut self, after: Option<Mark>) -> impl Future<Output = Result<Page, Fault>> + Send;
+
+    fn row(&mut self, id: Uuid) -> impl Future<Output = Result<Option<Result<Row, Unreadable>>, Fault>> + Send;
 
     /// Whether something could be written now.
     fn probe(&mut self) -> impl Future<Output = Result<(), Fault>> + Send;
@@ -46,6 +48,22 @@ pub enum Op {
         row: Box<Row>,
     },
     Remove(Uuid),
+}
+
+/// Some rows, and where the next ones begin; without `end` there were none left.
+pub struct Page {
+    pub rows: Rows,
+    pub end: Option<Mark>,
+}
+
+/// Each is decoded as it is taken, which is for others than the writer's task to do.
+pub type Rows = Box<dyn Iterator<Item = Result<Row, Unreadable>> + Send>;
+
+/// The last row of a page, in the order that its database reads fastest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mark {
+    RowId(i64),
+    Id(Uuid),
 }
 
 /// What went wrong; the text is for the log.
@@ -70,11 +88,11 @@ pub struct Writer {
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
-#[derive(Debug)]
 enum Order {
     Write(Op, Answer<()>),
     Version(Uuid, Answer<Option<i64>>),
-    Page(Uuid, Answer<Vec<Result<Row, Unreadable>>>),
+    Page(Option<Mark>, Answer<Page>),
+    Row(Uuid, Answer<Option<Result<Row, Unreadable>>>),
     Probe(Answer<()>),
     Close(Answer<()>),
 }
@@ -135,8 +153,12 @@ impl Writer {
         self.ask(|answer| Order::Version(id, answer)).await
     }
 
-    pub async fn page(&self, after: Uuid) -> Result<Vec<Result<Row, Unreadable>>, StoreError> {
+    pub async fn page(&self, after: Option<Mark>) -> Result<Page, StoreError> {
         self.ask(|answer| Order::Page(after, answer)).await
+    }
+
+    pub async fn row(&self, id: Uuid) -> Result<Option<Result<Row, Unreadable>>, StoreError> {
+        self.ask(|answer| Order::Row(id, answer)).await
     }
 
     pub async fn probe(&self) -> Result<(), StoreError> {
@@ -225,6 +247,10 @@ impl<B: Backend> Work<B> {
             Order::Page(after, answer) => {
                 let page = self.backend.page(after).await;
                 let _ = answer.send(self.heed(page));
+            }
+            Order::Row(id, answer) => {
+                let row = self.backend.row(id).await;
+                let _ = answer.send(self.heed(row));
             }
             Order::Probe(answer) => {
                 let well = match self.clock.now().since(self.seen_at) < FRESH {

@@ -12,7 +12,7 @@ use anteroom::clock::Clock;
 use anteroom::http::callers::{Caller, Callers};
 use anteroom::http::client::Proxies;
 use anteroom::http::cors::Origins;
-use anteroom::http::health::Health;
+use anteroom::http::health::{Health, StoreHealth};
 use anteroom::http::limit::Rates;
 use anteroom::http::{self, Api, router};
 use anteroom::kernel::session::{Session, SessionId, Terms};
@@ -30,6 +30,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
+use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -119,8 +120,7 @@ impl Service {
             quota: Quota::new(setup.max_sessions, []),
             providers,
         });
-        let app = app.now_or_never().expect("nothing to wait for").expect("an empty store");
-        let health = app.health();
+        let (health, restored) = (app.health(), app.restored());
         let stopping = CancellationToken::new();
         let router = router(Api {
             sessions: app.sessions.clone(),
@@ -132,8 +132,13 @@ impl Service {
                 &clock.as_clock(),
             ),
             health: Arc::new(move || {
-                let health = health.clone();
-                async move { Health { store: health.store_is_ready().await, watchdog: health.watchdog_is_ready() } }.boxed()
+                let (health, restored) = (health.clone(), restored.clone());
+                async move {
+                    restored.await.expect("an empty store");
+                    let store = if health.store_is_ready().await { StoreHealth::Ok } else { StoreHealth::Unavailable };
+                    Health { store, watchdog: health.watchdog_is_ready() }
+                }
+                .boxed()
             }),
             restarts: setup.restarts,
             origins: setup.origins,
@@ -479,8 +484,12 @@ impl Store for Brittle {
         if self.works() { self.rows.remove(id) } else { ready(Err(StoreError::Unavailable)).boxed() }
     }
 
-    fn load(&self, after: Option<SessionId>) -> BoxFuture<'_, Result<Vec<Loaded>, StoreError>> {
-        self.rows.load(after)
+    fn load(&self) -> BoxStream<'_, Result<Vec<Loaded>, StoreError>> {
+        self.rows.load()
+    }
+
+    fn read(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        self.rows.read(id)
     }
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {

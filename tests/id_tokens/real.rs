@@ -68,7 +68,7 @@ async fn service(provider: &RealProvider) -> (App, Arc<Onlooker>) {
     let terms = Terms { claim_ttl: Duration::from_secs(60), retention: Duration::from_secs(60) };
     let (quota, store) = (Quota::new(10, []), Arc::new(MemoryStore::default()));
     let providers = vec![(settings, Arc::clone(&onlooker) as Arc<dyn Provider>)];
-    (App::start(Parts { clock, store, terms, quota, providers }).await.unwrap(), onlooker)
+    (App::start(Parts { clock, store, terms, quota, providers }), onlooker)
 }
 
 #[tokio::test]

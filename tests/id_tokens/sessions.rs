@@ -32,7 +32,7 @@ impl Service {
         let quota = Quota::new(10, []);
         let store = Arc::new(MemoryStore::default());
         let providers = vec![(settings, Arc::new(provider) as Arc<dyn Provider>)];
-        Self { idp, app: App::start(Parts { clock, store, terms, quota, providers }).await.unwrap() }
+        Self { idp, app: App::start(Parts { clock, store, terms, quota, providers }) }
     }
 
     async fn begin(&self) -> Arc<Session> {

@@ -102,9 +102,8 @@ async fn soak(approve_at_poll: Option<u64>) -> Soak {
         terms: Terms { claim_ttl: secs(36_000), retention: secs(36_000) },
         quota: Quota::new(10_000, []),
         providers: vec![(settings, Arc::new(client) as Arc<dyn Provider>)],
-    })
-    .await
-    .unwrap();
+    });
+    app.restored().await.unwrap();
     Soak { clock: fast, app, provider }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anteroom::clock::SystemClock;
 use anteroom::kernel::session::{Session, SessionId};
 use anteroom::store::{Loaded, Store, StoreError};
+use futures_util::TryStreamExt;
 use futures_util::future::join_all;
 use uuid::Uuid;
 
@@ -22,18 +23,20 @@ pub async fn put(store: &Arc<dyn Store>, session: &Session) {
 
 /// Everything in the store, told, by id.
 pub async fn contents(store: &Arc<dyn Store>) -> Vec<(SessionId, String)> {
-    let (mut all, mut after) = (Vec::new(), None);
-    loop {
-        let page = store.load(after).await.expect("it can be read");
-        let Some(last) = page.last() else { break };
-        after = Some(last.id());
-        all.extend(page.into_iter().map(|row| match row {
-            Loaded::Session(record) => (record.id, sample::told(&record)),
-            Loaded::Unreadable(row) => (row.id, "unreadable".to_owned()),
-        }));
-    }
+    let pages: Vec<_> = store.load().try_collect().await.expect("it can be read");
+    let mut all: Vec<_> = pages.into_iter().flatten().map(told).collect();
     all.sort();
+    for (id, told_of) in &all {
+        assert_eq!(store.read(*id).await.expect("it can be read").map(told), Some((*id, told_of.clone())), "alone as with the others");
+    }
     all
+}
+
+fn told(row: Loaded) -> (SessionId, String) {
+    match row {
+        Loaded::Session(record) => (record.id, sample::told(&record)),
+        Loaded::Unreadable(row) => (row.id, "unreadable".to_owned()),
+    }
 }
 
 on_every_database!(

@@ -5,6 +5,7 @@ mod clock;
 mod conformance;
 mod database;
 mod histories;
+mod loading;
 mod postgres;
 mod residue;
 mod restart;

@@ -165,10 +165,14 @@ fn a_record_that_contradicts_itself_is_refused() {
 // === all of them ===
 
 #[derive(Default)]
-struct Heard(Mutex<Vec<(&'static str, SessionId)>>);
+pub struct Heard(Mutex<Vec<(&'static str, SessionId)>>);
 
 impl Heard {
-    fn lost(&self) -> Vec<SessionId> {
+    pub fn is_silent(&self) -> bool {
+        self.0.lock().expect("no panic").is_empty()
+    }
+
+    pub fn lost(&self) -> Vec<SessionId> {
         self.0.lock().expect("no panic").iter().filter(|(what, _)| *what == "lost").map(|(_, id)| *id).collect()
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anteroom::clock::Clock;
 use anteroom::store::row::Row;
 use anteroom::store::seal::Keyring;
-use anteroom::store::writer::{Backend, Fault, Op, Writer};
+use anteroom::store::writer::{Backend, Fault, Mark, Op, Page, Writer};
 use anteroom::store::{StoreError, Unreadable};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -46,8 +46,11 @@ impl Backend for Paced {
     async fn version(&mut self, id: Uuid) -> Result<Option<i64>, Fault> {
         Ok(self.versions.get(&id).copied())
     }
-    async fn page(&mut self, _: Uuid) -> Result<Vec<Result<Row, Unreadable>>, Fault> {
-        Ok(Vec::new())
+    async fn page(&mut self, _: Option<Mark>) -> Result<Page, Fault> {
+        Ok(Page { rows: Box::new(std::iter::empty()), end: None })
+    }
+    async fn row(&mut self, _: Uuid) -> Result<Option<Result<Row, Unreadable>>, Fault> {
+        Ok(None)
     }
     async fn probe(&mut self) -> Result<(), Fault> {
         Ok(())

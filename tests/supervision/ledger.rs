@@ -8,6 +8,7 @@ use anteroom::store::memory::MemoryStore;
 use anteroom::store::{Loaded, Store, StoreError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
 
 #[derive(Default)]
@@ -42,8 +43,12 @@ impl Store for Ledger {
         self.store.remove(id)
     }
 
-    fn load(&self, after: Option<SessionId>) -> BoxFuture<'_, Result<Vec<Loaded>, StoreError>> {
-        self.store.load(after)
+    fn load(&self) -> BoxStream<'_, Result<Vec<Loaded>, StoreError>> {
+        self.store.load()
+    }
+
+    fn read(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        self.store.read(id)
     }
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {

@@ -115,7 +115,8 @@ impl<C: Clock + Clone> Rig<C> {
     pub async fn with(setup: Setup<C>) -> Self {
         let clock = setup.clock.clone();
         let (provider, parts) = setup.build().await;
-        let app = App::start(parts).await.unwrap();
+        let app = App::start(parts);
+        app.restored().await.unwrap();
         Self { sessions: app.sessions.clone(), app, provider, clock }
     }
 
