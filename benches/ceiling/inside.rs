@@ -12,7 +12,7 @@ use anteroom::clock::{Clock, SystemClock};
 use anteroom::config::Config;
 use anteroom::http::callers::Callers;
 use anteroom::http::client::Proxies;
-use anteroom::http::health::Health;
+use anteroom::http::health::{Health, StoreHealth};
 use anteroom::http::limit::{Limits, Rates};
 use anteroom::http::{Api, router};
 use anteroom::kernel::verdict::{Began, Failure, Grant, Verdict};
@@ -69,7 +69,9 @@ pub async fn app(store: Arc<dyn Store>, interval: Duration) -> (App, Arc<Oracle>
     let settings = config.expect("a configuration").providers.remove(0);
     let providers = vec![(settings, Arc::clone(&oracle) as Arc<dyn Provider>)];
     let parts = Parts { clock, store, terms: sample::TERMS, quota: Quota::new(usize::MAX, []), providers };
-    (App::start(parts).await.expect("the store can be read"), oracle)
+    let app = App::start(parts);
+    app.restored().await.expect("the store can be read");
+    (app, oracle)
 }
 
 pub fn create() -> Create {
@@ -90,7 +92,7 @@ pub async fn listen(app: &App) -> SocketAddr {
         providers: Arc::clone(&app.providers),
         callers: Callers::default(),
         limits: Limits::new(rates, Proxies::default(), app.sessions.clock()),
-        health: Arc::new(|| ready(Health { store: true, watchdog: true }).boxed()),
+        health: Arc::new(|| ready(Health { store: StoreHealth::Ok, watchdog: true }).boxed()),
         restarts: None,
         origins: Default::default(),
         stopping: Default::default(),

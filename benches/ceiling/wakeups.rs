@@ -9,6 +9,7 @@ use anteroom::kernel::session::{Session, SessionId, Status};
 use anteroom::store::{Loaded, Store, StoreError, sqlite};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use tokio::task::JoinSet;
 
 use super::child::Folder;
@@ -86,8 +87,12 @@ impl<S: Store> Store for Timed<S> {
         self.store.remove(id)
     }
 
-    fn load(&self, after: Option<SessionId>) -> BoxFuture<'_, Result<Vec<Loaded>, StoreError>> {
-        self.store.load(after)
+    fn load(&self) -> BoxStream<'_, Result<Vec<Loaded>, StoreError>> {
+        self.store.load()
+    }
+
+    fn read(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        self.store.read(id)
     }
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {

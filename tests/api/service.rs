@@ -28,9 +28,9 @@ use anteroom::store::{Loaded, Store, StoreError};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
-use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, TryStreamExt};
 use parking_lot::Mutex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -449,7 +449,7 @@ impl Brittle {
 
     /// How many rows it has.
     pub async fn rows(&self) -> usize {
-        self.rows.load(None).await.expect("it can be read").len()
+        self.rows.load().try_concat().await.expect("it can be read").len()
     }
 
     pub fn panic(&self) {
