@@ -2,13 +2,14 @@
 //!
 //! Nobody here changes a session: handlers ask [`Sessions`], which survives whatever happens to them. Three capabilities are
 //! kept apart: a caller key begins sign-ins ([`callers`]), a session secret claims and cancels ([`extract::Owned`]), an id
-//! only watches ([`extract::Id`]).
+//! only watches ([`extract::Id`]). What is done for every request alike stands in [`entrance`].
 
 pub mod callers;
 pub mod client;
 mod conditional;
 pub mod cors;
 mod create;
+mod entrance;
 mod events;
 mod extract;
 pub mod health;
@@ -22,28 +23,21 @@ mod sessions;
 mod texts;
 pub mod view;
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, header};
-use axum::middleware::{from_fn_with_state, map_request};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
-use tower_http::set_header::SetResponseHeaderLayer;
-use tower_http::trace::{DefaultOnFailure, TraceLayer};
-use tracing::{Level, Span, error_span};
 
 use self::callers::Callers;
 use self::cors::Origins;
+pub use self::entrance::{Answered, name_panics};
 use self::health::Health;
-use self::limit::{Limits, limited};
+use self::limit::Limits;
 use self::problem::{Code, Problem};
 use crate::kernel::session::SessionId;
 use crate::provider::Providers;
@@ -66,6 +60,11 @@ pub struct Api {
 }
 
 pub fn router(api: Api) -> Router {
+    counted_router(api, |_| {})
+}
+
+/// The router; `count` is told of every answer, and must be quick.
+pub fn counted_router(api: Api, count: impl Fn(Answered<'_>) + Clone + Send + Sync + 'static) -> Router {
     let api = Arc::new(api);
     let mut watching = Router::new()
         .route("/sessions/{id}", get(sessions::read).delete(sessions::cancel))
@@ -85,7 +84,7 @@ pub fn router(api: Api) -> Router {
     if let Some(cors) = api.origins.owning() {
         owning = owning.layer(cors);
     }
-    Router::new()
+    let router = Router::new()
         .route("/", get(page::start))
         .route("/providers", get(providers::list))
         .route("/livez", get(health::livez))
@@ -95,42 +94,12 @@ pub fn router(api: Api) -> Router {
         .merge(watching)
         .merge(owning)
         .fallback(async || Problem::from(Code::NotFound))
-        .with_state(Arc::clone(&api))
-        .layer(from_fn_with_state(api, limited))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(DefaultOnFailure::new().level(Level::DEBUG)))
-        .layer(PropagateRequestIdLayer::x_request_id())
-        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
-        .layer(SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
-        .layer(SetResponseHeaderLayer::if_not_present(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")))
-        .layer(map_request(only_sane_request_ids))
+        .with_state(Arc::clone(&api));
+    entrance::entrance(router, api, count)
 }
 
 async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/yaml"), (header::CACHE_CONTROL, "no-cache")], OPENAPI).into_response()
-}
-
-fn panicked(_: Box<dyn Any + Send>) -> Response {
-    Problem::from(Code::InternalError).into_response()
-}
-
-/// Names the route, never the path or the query: ids and whatever people put there stay out of logs.
-fn span(request: &Request) -> Span {
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
-    let request_id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
-    // Of the highest level, so that a line has its request's id whatever else is logged.
-    error_span!("request", method = %request.method(), route, request_id)
-}
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// A request id comes back in the answer and in logs, so one that does not look like an id is replaced.
-async fn only_sane_request_ids(mut request: Request) -> Request {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if request.headers().get(REQUEST_ID).is_some_and(|id| id.is_empty() || id.len() > 64 || !id.as_bytes().iter().all(plain)) {
-        request.headers_mut().remove(REQUEST_ID);
-    }
-    request
 }
 
 /// Waits for a change as long as a client can be expected to. It goes on without us, and may yet happen.

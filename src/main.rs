@@ -12,7 +12,7 @@ use anteroom::config::{Config, environment};
 use anteroom::keys::CallerKey;
 use anteroom::shutdown::{Shutdown, Signals};
 use anteroom::store::seal::Keyring;
-use anteroom::{healthcheck, login, telemetry};
+use anteroom::{healthcheck, http, login, telemetry};
 use clap::Parser;
 use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Ok(telemetry) => telemetry,
         Err(error) => return refuse(USAGE, error),
     };
+    http::name_panics();
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(FAILURE, format_args!("threads cannot be started: {error}")),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -34,12 +35,20 @@ pub struct Metrics {
     unreadable_rows: Counter,
     requests: Family<Labels<3>, Counter>,
     request_seconds: Family<Labels<1>, Histogram>,
+    routes: RwLock<BTreeMap<Box<str>, Route>>,
     commit_seconds: Histogram,
     batch_size: Histogram,
     store_queue: Gauge,
     open_streams: Gauge,
     reachable: Family<Labels<1>, Gauge<i64, AtomicI64>>,
     log_lines_dropped: Counter,
+}
+
+/// Where the requests to one route are counted; looked up by every request, so nothing is copied or hashed for it.
+struct Route {
+    seconds: Histogram,
+    /// By method and status.
+    answers: BTreeMap<(&'static str, u16), Counter>,
 }
 
 /// One exchange with a provider, as the poller saw it.
@@ -73,6 +82,7 @@ impl Default for Metrics {
             unreadable_rows: Counter::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 3.0, 11))),
+            routes: RwLock::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.5, 12)),
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
             store_queue: Gauge::default(),
@@ -163,10 +173,24 @@ impl Metrics {
     }
 
     /// `route` is the pattern, never the path.
-    pub fn answered(&self, method: &str, route: &str, status: u16, took: Duration) {
-        let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
-        self.requests.get_or_create(&labels).inc();
-        self.request_seconds.get_or_create(&[("route", route.to_owned())]).observe(took.as_secs_f64());
+    pub fn answered(&self, method: &'static str, route: &str, status: u16, took: Duration) {
+        let took = took.as_secs_f64();
+        if let Some(Route { seconds, answers }) = self.routes.read().get(route)
+            && let Some(counter) = answers.get(&(method, status))
+        {
+            counter.inc();
+            return seconds.observe(took);
+        }
+        let counter = self.requests.get_or_create_owned(&[
+            ("method", method.to_owned()),
+            ("route", route.to_owned()),
+            ("status", status.to_string()),
+        ]);
+        let seconds = self.request_seconds.get_or_create_owned(&[("route", route.to_owned())]);
+        counter.inc();
+        seconds.observe(took);
+        let mut routes = self.routes.write();
+        routes.entry(route.into()).or_insert(Route { seconds, answers: BTreeMap::new() }).answers.insert((method, status), counter);
     }
 
     pub fn committed(&self, changes: usize, took: Duration) {

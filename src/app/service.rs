@@ -6,16 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, Method, header};
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
 use axum::routing::get;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -29,7 +24,7 @@ use crate::http::cors::Origins;
 use crate::http::health::{Health, StoreHealth};
 use crate::http::limit::{Limiter, Rates};
 use crate::http::serve::{Limits, serve};
-use crate::http::{self, Api, router};
+use crate::http::{self, Answered, Api, counted_router};
 use crate::metrics::Metrics;
 use crate::provider::Provider;
 use crate::provider::exchange::{ClientError, client_for};
@@ -128,7 +123,7 @@ impl Service {
         let limits = Limits { max_connections: files::connections(config.http.max_connections, ours(&config)), ..Limits::default() };
         let app = App::start(Parts { clock, store, terms: config.terms, quota, providers });
         let stopping = CancellationToken::new();
-        let router = router(api(&app, &config, &stopping, shows_restarts)).layer(from_fn(counting(Arc::clone(&app.metrics))));
+        let router = counted_router(api(&app, &config, &stopping, shows_restarts), counting(Arc::clone(&app.metrics)));
         Ok(Self { app, listener, limits, router, admin, stopping })
     }
 
@@ -206,24 +201,15 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Sta
 }
 
 /// Counts the answers of each route.
-fn counting(metrics: Arc<Metrics>) -> impl Fn(Request, Next) -> BoxFuture<'static, Response> + Clone + Send + Sync + 'static {
-    move |request, next| {
-        let metrics = Arc::clone(&metrics);
-        async move {
-            let method = match *request.method() {
-                Method::GET => "GET",
-                Method::POST => "POST",
-                Method::DELETE => "DELETE",
-                _ => "other",
-            };
-            let route = request.extensions().get::<MatchedPath>().cloned();
-            let begun = Instant::now();
-            let response = next.run(request).await;
-            let route = route.as_ref().map_or("none", MatchedPath::as_str);
-            metrics.answered(method, route, response.status().as_u16(), begun.elapsed());
-            response
-        }
-        .boxed()
+fn counting(metrics: Arc<Metrics>) -> impl Fn(Answered<'_>) + Clone {
+    move |Answered { method, route, status, took }| {
+        let method = match *method {
+            Method::GET => "GET",
+            Method::POST => "POST",
+            Method::DELETE => "DELETE",
+            _ => "other",
+        };
+        metrics.answered(method, route.unwrap_or("none"), status.as_u16(), took);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::convert::Infallible;
 
 use super::texts::Texts;
@@ -31,22 +31,17 @@ pub enum Format {
 }
 
 /// `If-None-Match`: what the client has already.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Known {
-    Unsaid,
-    Anything,
-    /// Opaque tags, without their quotes.
-    Tags(Vec<Box<str>>),
-}
+pub struct Known(Vec<HeaderValue>);
 
 impl Known {
-    /// Weak comparison (RFC 9110 §8.8.3.2), as is right for `If-None-Match`.
+    pub fn is_unsaid(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Weak comparison (RFC 9110 §8.8.3.2), as is right for `If-None-Match`. A tag has its quotes.
     pub fn matches(&self, tag: &str) -> bool {
-        match self {
-            Self::Unsaid => false,
-            Self::Anything => true,
-            Self::Tags(tags) => tags.iter().any(|known| **known == *tag),
-        }
+        let is_it = |known: &str| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag;
+        self.0.iter().any(|line| line == tag || parts(line).any(is_it))
     }
 }
 
@@ -55,7 +50,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Reading {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let headers = &parts.headers;
-        Ok(Self { format: format(headers), texts: language(headers), known: known(headers), wait: wait(headers) })
+        let known = Known(headers.get_all(header::IF_NONE_MATCH).iter().cloned().collect());
+        Ok(Self { format: format(headers), texts: language(headers), known, wait: wait(headers) })
     }
 }
 
@@ -105,23 +101,6 @@ fn weight<'a>(mut parameters: impl Iterator<Item = &'a str>) -> u16 {
     (weight.map_or(1.0, |q| q.parse::<f32>().unwrap_or(0.0)).clamp(0.0, 1.0) * 1000.0) as u16
 }
 
-fn known(headers: &HeaderMap) -> Known {
-    if !headers.contains_key(header::IF_NONE_MATCH) {
-        return Known::Unsaid;
-    }
-    let mut tags = Vec::new();
-    for element in elements(headers, &header::IF_NONE_MATCH) {
-        if element == "*" {
-            return Known::Anything;
-        }
-        let quoted = element.strip_prefix("W/").unwrap_or(element);
-        if let Some(tag) = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-            tags.push(Box::from(tag));
-        }
-    }
-    Known::Tags(tags)
-}
-
 /// The first `wait` preference, if it is a number of seconds. Anything else is ignored (RFC 7240 §2).
 fn wait(headers: &HeaderMap) -> Option<u64> {
     let value = elements(headers, &PREFER).find_map(|preference| {
@@ -133,15 +112,16 @@ fn wait(headers: &HeaderMap) -> Option<u64> {
     number.then(|| digits.parse().unwrap_or(MAX_WAIT).min(MAX_WAIT))
 }
 
-/// The elements of a list header (RFC 9110 §5.6.1); commas within quotes do not separate.
 fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| {
-        let mut quoted = false;
-        let outside_quotes = move |c: char| {
-            quoted ^= c == '"';
-            c == ',' && !quoted
-        };
-        line.split(outside_quotes).map(str::trim).filter(|element| !element.is_empty())
-    })
+    headers.get_all(name).iter().flat_map(parts)
+}
+
+/// The elements of a list header (RFC 9110 §5.6.1) in one of its lines; commas within quotes do not separate.
+fn parts(line: &HeaderValue) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    let outside_quotes = move |c: char| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    };
+    line.to_str().unwrap_or_default().split(outside_quotes).map(str::trim).filter(|element| !element.is_empty())
 }

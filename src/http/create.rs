@@ -7,7 +7,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -40,7 +39,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub async fn create(
     State(api): State<Arc<Api>>,
-    Extension(client): Extension<Client>,
+    client: Client,
     headers: HeaderMap,
     Key(key): Key,
     body: Body,
@@ -60,7 +59,7 @@ fn answer(Created { session, secret, repeated }: &Created) -> Response {
     let status = if *repeated { StatusCode::OK } else { StatusCode::CREATED };
     let location = format!("/sessions/{}", session.id());
     let headers = [(header::LOCATION, location.as_str()), (header::CACHE_CONTROL, "no-store")];
-    (status, headers, Json(SessionView::new(session, Some(secret)))).into_response()
+    (status, headers, SessionView::new(session, Some(secret))).into_response()
 }
 
 fn prepare(request: Request, api: &Api, caller: Option<&Caller>, key: Option<Digest>) -> Result<Create, Problem> {

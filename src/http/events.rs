@@ -95,12 +95,12 @@ impl Stream {
             return Some(Bytes::from_static(HEARTBEAT.as_bytes()));
         }
         self.seen = session.revision();
-        event(&session)
+        Some(event(&session))
     }
 }
 
-fn event(session: &Session) -> Option<Bytes> {
+fn event(session: &Session) -> Bytes {
     // JSON has no line breaks outside strings and escapes them inside, so it is one line.
-    let data = serde_json::to_string(&SessionView::new(session, None)).ok()?;
-    Some(Bytes::from(format!("id: {}\nevent: session\ndata: {data}\n\n", session.revision())))
+    let data = SessionView::new(session, None).to_json();
+    Bytes::from(format!("id: {}\nevent: session\ndata: {data}\n\n", session.revision()))
 }

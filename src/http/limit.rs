@@ -3,6 +3,7 @@
 //! A limiter is a fixed number of cells, and a key falls into one of them: ten million addresses take no more memory than ten.
 //! Keys that share a cell share its limit; which ones do is drawn at start, so nobody can aim at somebody else's.
 
+use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
@@ -10,10 +11,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::Method;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::{ConnectInfo, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, Method};
 use governor::clock::Clock as Ticks;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
@@ -23,7 +23,6 @@ use uuid::Uuid;
 
 use super::Api;
 use super::client::Proxies;
-use super::problem::Problem;
 use crate::clock::Clock;
 use crate::kernel::session::SessionId;
 
@@ -105,8 +104,15 @@ impl Limits {
         }
     }
 
-    fn admit(&self, request: &Request, client: Client) -> Result<(), Exhausted> {
-        if let Some(address) = client.0 {
+    /// Whether the client's address and the session may be asked once more. Probes always may.
+    ///
+    /// # Errors
+    /// Not now.
+    pub fn admit(&self, request: &Request) -> Result<(), Exhausted> {
+        if matches!(request.uri().path(), "/livez" | "/readyz") {
+            return Ok(());
+        }
+        if let Client(Some(address)) = self.client(request.extensions(), request.headers()) {
             self.requests.admit(&address)?;
         }
         match read_session(request) {
@@ -114,20 +120,19 @@ impl Limits {
             None => Ok(()),
         }
     }
+
+    fn client(&self, extensions: &Extensions, headers: &HeaderMap) -> Client {
+        let peer = extensions.get::<ConnectInfo<SocketAddr>>();
+        Client(peer.and_then(|ConnectInfo(peer)| self.proxies.client(peer.ip(), headers)))
+    }
 }
 
-/// Lets a request through if its client's address and its session may be asked once more. Probes always may.
-pub async fn limited(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
-    let client = Client(match request.extensions().get::<ConnectInfo<SocketAddr>>() {
-        Some(ConnectInfo(peer)) => api.limits.proxies.client(peer.ip(), request.headers()),
-        None => None,
-    });
-    let is_probe = request.extensions().get::<MatchedPath>().is_some_and(|path| matches!(path.as_str(), "/livez" | "/readyz"));
-    if !is_probe && let Err(exhausted) = api.limits.admit(&request, client) {
-        return Problem::from(exhausted).into_response();
+impl FromRequestParts<Arc<Api>> for Client {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Infallible> {
+        Ok(api.limits.client(&parts.extensions, &parts.headers))
     }
-    request.extensions_mut().insert(client);
-    next.run(request).await
 }
 
 /// The session that the request only reads, if there can be such a one.

@@ -104,7 +104,7 @@ fn is_dark(code: &QRCode, x: usize, y: usize) -> bool {
 fn answer(api: &Api, id: uuid::Uuid, reading: &Reading, image: &Image) -> Result<Response, Problem> {
     let session = api.sessions.get(id).ok_or(Code::SessionNotFound)?;
     let address = address(session.prompt().ok_or(Code::SessionNotFound)?);
-    let tag = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(format!("{} {address}", image.media)));
+    let tag = format!("\"{}\"", BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(format!("{} {address}", image.media))));
     let mut response = if reading.known.matches(&tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
@@ -113,7 +113,7 @@ fn answer(api: &Api, id: uuid::Uuid, reading: &Reading, image: &Image) -> Result
         ([(header::CONTENT_TYPE, image.media), (header::CONTENT_SECURITY_POLICY, "default-src 'none'")], file).into_response()
     };
     let headers = response.headers_mut();
-    headers.insert(header::ETAG, HeaderValue::try_from(format!("\"{tag}\"")).map_err(|_| Code::InternalError)?);
+    headers.insert(header::ETAG, HeaderValue::try_from(tag).map_err(|_| Code::InternalError)?);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     Ok(response)

@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::conditional::{Format, Known, PREFERENCE_APPLIED, Reading, VARY};
+use super::conditional::{Format, PREFERENCE_APPLIED, Reading, VARY};
 use super::extract::{Id, Key, Owned};
 use super::limit::Exhausted;
 use super::problem::{Code, Problem};
@@ -21,6 +21,9 @@ use crate::kernel::session::{CHECK_EVERY, Refused, Session, Status};
 /// For the store to make a change durable.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Room for the headers of a read session, ours and hyper's, so that their map need not grow as they come.
+const HEADERS: usize = 10;
+
 /// One session is checked once in [`CHECK_EVERY`].
 const TOO_OFTEN: Exhausted =
     Exhausted { policy: "check", per_minute: NonZeroU32::new(60 / CHECK_EVERY.as_secs() as u32).unwrap(), wait: CHECK_EVERY.as_secs() };
@@ -30,8 +33,10 @@ pub async fn read(State(api): State<Arc<Api>>, Id(id): Id, reading: Result<Readi
     let Ok(reading) = reading;
     let unknown = || Problem::from(Code::SessionNotFound);
     let mut session = api.sessions.get(id).ok_or_else(unknown)?;
-    let is_news = reading.known != Known::Unsaid && !reading.known.matches(&tag(&api, &session, &reading));
-    if let (Some(seconds), false) = (reading.wait, is_news) {
+    let is_news = || !reading.known.is_unsaid() && !reading.known.matches(&tag(&api, &session, &reading));
+    if let Some(seconds) = reading.wait
+        && !is_news()
+    {
         let seen = session.revision();
         // The session may change while this waits; holding the old value would keep it in memory.
         drop(session);
@@ -58,7 +63,7 @@ pub async fn cancel(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<Sta
 /// A new code under the same id, for its owner.
 pub async fn renew(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<Response, Problem> {
     let session = in_time(&api, create::PATIENCE, api.sessions.renew(id)).await?;
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(SessionView::new(&session, None))).into_response())
+    Ok(([(header::CACHE_CONTROL, "no-store")], SessionView::new(&session, None)).into_response())
 }
 
 /// A watcher who comes back need not wait for our back-off.
@@ -75,11 +80,12 @@ fn represent(api: &Api, session: &Session, reading: &Reading) -> Result<Response
     let tag = tag(api, session, reading);
     let mut response = match reading.format {
         _ if reading.known.matches(&tag) => StatusCode::NOT_MODIFIED.into_response(),
-        Format::Json => Json(SessionView::new(session, None)).into_response(),
+        Format::Json => SessionView::new(session, None).into_response(),
         Format::Page => page::render(api, session, reading.texts, &tag)?,
     };
     let headers = response.headers_mut();
-    headers.insert(header::ETAG, HeaderValue::try_from(format!("\"{tag}\"")).map_err(|_| Code::InternalError)?);
+    headers.reserve(HEADERS);
+    headers.insert(header::ETAG, HeaderValue::try_from(tag).map_err(|_| Code::InternalError)?);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     headers.insert(header::VARY, HeaderValue::from_static(VARY));
     if let Some(seconds) = reading.wait {
@@ -97,12 +103,12 @@ fn pace(api: &Api, session: &Session, headers: &mut HeaderMap) {
     }
 }
 
-/// The opaque part of the strong ETag (RFC 9110 §8.8.3).
+/// The strong ETag (RFC 9110 §8.8.3).
 fn tag(api: &Api, session: &Session, reading: &Reading) -> String {
     let (revision, language) = (session.revision(), reading.texts.language);
     match (reading.format, api.restarts_of(session.id())) {
-        (Format::Json, _) => revision.to_string(),
-        (Format::Page, None) => format!("{revision}-html-{language}"),
-        (Format::Page, Some(restarts)) => format!("{revision}-html-{language}-{restarts}"),
+        (Format::Json, _) => format!("\"{revision}\""),
+        (Format::Page, None) => format!("\"{revision}-html-{language}\""),
+        (Format::Page, Some(restarts)) => format!("\"{revision}-html-{language}-{restarts}\""),
     }
 }

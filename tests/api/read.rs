@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::Method;
 use futures_util::join;
 
-use crate::service::{Answer, Ours, PATIENCE, Service, grant, request};
+use crate::service::{Answer, Beginning, Ours, PATIENCE, Service, grant, request};
 
 #[tokio::test]
 async fn what_the_client_has_already_is_not_sent_again() {
@@ -112,7 +112,7 @@ async fn a_service_that_stops_keeps_nobody_waiting() {
 #[tokio::test]
 async fn a_session_that_is_created_is_seen_while_it_is_starting() {
     let service = Service::plain();
-    service.provider.begins(crate::service::Beginning::Hang);
+    service.provider.begins(Beginning::Hang);
     let mut creating = Box::pin(service.post("{}"));
     tokio::select! {
         biased;
@@ -161,6 +161,16 @@ async fn a_provider_that_cannot_be_reached_is_news() {
     assert_eq!((&json["status"], &json["provider_reachable"]), (&"pending".into(), &false.into()));
     assert_eq!(service.get("/readyz").await.status, 200);
     assert_eq!(service.get("/providers").await.json()["providers"][0]["reachable"], false);
+}
+
+#[tokio::test]
+async fn what_others_wrote_is_escaped() {
+    let service = Service::plain();
+    for odd in ["\"", "a\\", "\n\u{1}\u{7f}", "ÄÖ-\u{2028}-\u{1f511}"] {
+        service.provider.begins(Beginning::Prompt { user_code: odd, uri: "https://id.acme.test/device", complete: None });
+        let json = service.get(&service.pending().await.path()).await.json();
+        assert_eq!(json["user_code"], odd);
+    }
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn a_signal_ends_an_idle_service() {
 #[tokio::test]
 async fn an_open_long_poll_is_answered_before_the_end() {
     let provider = provider().await;
-    let mut service = Service::start_logging("info,tower_http=debug", &client_of(&provider)).await;
+    let mut service = Service::start_logging("info,anteroom::http=debug", &client_of(&provider)).await;
     let session = service.begin(&json!({})).await;
     let tag = session.read().await.headers[ETAG].to_str().unwrap().to_owned();
     let requests = |log: &Vec<String>| log.iter().filter(|line| line.contains("started processing request")).count();
