@@ -23,9 +23,8 @@ impl Provider for PlainClient {
     }
 
     fn ask<'a>(&'a self, sign_in: provider::SignIn<'a>) -> BoxFuture<'a, Verdict> {
-        use secrecy::ExposeSecret;
         async move {
-            let form = [("grant_type", DEVICE_GRANT), ("device_code", sign_in.device_code.code.expose_secret()), ("client_id", "demo-tv")];
+            let form = [("grant_type", DEVICE_GRANT), ("device_code", sign_in.device_code.expose_code()), ("client_id", "demo-tv")];
             let response = self.http.post(&self.token_endpoint).form(&form).send().await.unwrap();
             if response.status() == 400 { Verdict::Pending } else { Verdict::Rejected }
         }
