@@ -58,11 +58,20 @@ pub struct Kept {
     version: u64,
     revision: u64,
     prompt: Option<Prompt>,
-    creation: Option<Arc<Creation>>,
-    revocation: Option<Arc<Revocation>>,
-    renewal: Option<Arc<Renewal>>,
+    extras: Option<Arc<Extras>>,
     state: State,
 }
+
+/// What most sessions do without.
+#[derive(Clone, Default, Debug)]
+struct Extras {
+    creation: Option<Creation>,
+    revocation: Option<Arc<Revocation>>,
+    renewal: Option<Renewal>,
+}
+
+/// With the two counters of their `Arc`s they fill 80 and 256 bytes, for each person who waits.
+const _: () = assert!(size_of::<Session>() <= 64 && size_of::<Kept>() <= 240);
 
 /// What is known of a session before the provider is asked; it never changes.
 #[derive(Clone, Debug)]
@@ -89,7 +98,7 @@ pub enum State {
     },
     Claimed {
         at: Timestamp,
-        held: Option<Held>,
+        held: Option<Box<Held>>,
     },
     Denied {
         at: Timestamp,
@@ -309,9 +318,7 @@ impl Session {
             version: 0,
             revision: 1,
             prompt: None,
-            creation: creation.map(Arc::new),
-            revocation: None,
-            renewal: None,
+            extras: Extras { creation, ..Extras::default() }.shared(),
             state: State::Starting,
         })
     }
@@ -343,7 +350,7 @@ impl Session {
 
     /// The `POST /sessions` that may be repeated; absent without an idempotency key and once it has lapsed.
     pub fn creation(&self) -> Option<&Creation> {
-        self.kept.creation.as_deref()
+        self.kept.extras.as_ref()?.creation.as_ref()
     }
 
     pub fn state(&self) -> &State {
@@ -405,10 +412,26 @@ impl Session {
     }
 
     fn revoking(mut self, grant: Arc<Grant>, now: Timestamp) -> Self {
-        let kept = self.kept_mut();
-        let then = kept.revocation.take();
-        kept.revocation = Some(Arc::new(Revocation { grant, next_at: now, until: now + REVOCATION_PERIOD, then }));
+        self.change_extras(|extras| {
+            let then = extras.revocation.take();
+            extras.revocation = Some(Arc::new(Revocation { grant, next_at: now, until: now + REVOCATION_PERIOD, then }));
+        });
         self
+    }
+
+    fn revocation(&self) -> Option<&Arc<Revocation>> {
+        self.kept.extras.as_ref()?.revocation.as_ref()
+    }
+
+    fn renewal(&self) -> Option<&Renewal> {
+        self.kept.extras.as_ref()?.renewal.as_ref()
+    }
+
+    fn change_extras(&mut self, change: impl FnOnce(&mut Extras)) {
+        let kept = self.kept_mut();
+        let mut extras = kept.extras.take().map(Arc::unwrap_or_clone).unwrap_or_default();
+        change(&mut extras);
+        kept.extras = extras.shared();
     }
 
     fn durably(mut self) -> Self {
@@ -444,15 +467,22 @@ impl Kept {
     }
 }
 
-impl From<Kept> for Session {
-    fn from(kept: Kept) -> Self {
-        Self { kept: Arc::new(kept), polling: Polling::default(), attempts: 0, open_attempt: None }
+impl Extras {
+    /// These tokens are tried again later or, when that is over, the next ones at once.
+    fn tried_to_revoke(&mut self, is_over: bool, now: Timestamp) {
+        let again = |tried: &Revocation| Arc::new(Revocation { next_at: now + REVOCATION_RETRY, ..tried.clone() });
+        self.revocation = self.revocation.take().and_then(|tried| if is_over { tried.then.clone() } else { Some(again(&tried)) });
+    }
+
+    fn shared(self) -> Option<Arc<Self>> {
+        let is_empty = self.creation.is_none() && self.revocation.is_none() && self.renewal.is_none();
+        (!is_empty).then(|| Arc::new(self))
     }
 }
 
-impl Revocation {
-    fn tried(&self, now: Timestamp) -> Arc<Self> {
-        Arc::new(Self { next_at: now + REVOCATION_RETRY, ..self.clone() })
+impl From<Kept> for Session {
+    fn from(kept: Kept) -> Self {
+        Self { kept: Arc::new(kept), polling: Polling::default(), attempts: 0, open_attempt: None }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Beginning a session: admitted, opened, and waited for until the provider has given a code or a reason why not. The store hears
 //! of it with its code, not before.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ type Key = (Option<Arc<str>>, Digest);
 /// The idempotency keys in use: who asks first creates, equal requests get the same session.
 #[derive(Default)]
 pub(super) struct Creations {
-    taken: Mutex<HashMap<Key, Taken>>,
+    taken: Mutex<BTreeMap<Key, Taken>>,
 }
 
 enum Taken {

@@ -48,7 +48,7 @@ impl Session {
             State::Verifying(verifying) => Some((verifying.next_at, Urgency::Urgent)),
             _ => self.renewing_since().map(|at| (at, Urgency::Urgent)),
         };
-        let revocation = self.kept.revocation.as_ref().map(|revocation| (revocation.next_at, Urgency::Ordinary));
+        let revocation = self.revocation().map(|revocation| (revocation.next_at, Urgency::Ordinary));
         own.into_iter().chain(revocation).min_by_key(|(at, _)| *at)
     }
 
@@ -60,7 +60,7 @@ impl Session {
             State::Authorized { claim_by, .. } => Some(*claim_by),
             State::Claimed { held: Some(held), .. } => Some(held.until),
             // What is to be revoked is not forgotten.
-            _ if self.kept.revocation.is_some() => None,
+            _ if self.revocation().is_some() => None,
             State::Claimed { at, held: None }
             | State::Denied { at }
             | State::Expired { at }

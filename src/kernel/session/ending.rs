@@ -18,7 +18,7 @@ impl Session {
             State::Authorized { claim_by, .. } if *claim_by <= now => Err(Refused::NotAuthorized),
             State::Authorized { grant, .. } => {
                 let grant = Arc::clone(grant);
-                let held = key.map(|key| Held { key, grant: Arc::clone(&grant), until: now + CLAIM_WINDOW });
+                let held = key.map(|key| Box::new(Held { key, grant: Arc::clone(&grant), until: now + CLAIM_WINDOW }));
                 Ok((grant, Some(self.become_visibly(State::Claimed { at: now, held }))))
             }
             State::Claimed { held: Some(held), .. } if key == Some(held.key) && now < held.until => Ok((Arc::clone(&held.grant), None)),
@@ -70,7 +70,7 @@ impl Session {
     /// [`Refused::NotDue`] when time demands nothing yet.
     pub fn lapse(mut self, now: Timestamp, terms: &Terms) -> Result<Lapsed, Refused> {
         if self.creation().is_some_and(|creation| creation.until <= now) {
-            self.kept_mut().creation = None;
+            self.change_extras(|extras| extras.creation = None);
             return Ok(Lapsed::Kept(self.durably()));
         }
         if self.lapses_at(terms).is_none_or(|at| now < at) {

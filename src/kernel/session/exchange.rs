@@ -24,7 +24,7 @@ impl Session {
         if self.open_attempt.is_some() {
             return Ok((self.close_abandoned(now)?, None));
         }
-        let errand = match (&self.kept.state, &self.kept.revocation) {
+        let errand = match (&self.kept.state, self.revocation()) {
             (_, Some(revocation)) if revocation.next_at <= now => Errand::Revoke(Arc::clone(&revocation.grant)),
             _ if self.is_beginning() => Errand::Begin,
             (State::Pending(pending), _) if self.polling.next_at <= now && !self.polling.is_hopeless(pending) => {
@@ -193,16 +193,9 @@ impl Session {
     /// [`Refused::Stale`] when the attempt is not the open one.
     pub fn revoked(self, attempt: Attempt, done: bool, now: Timestamp) -> Result<Self, Refused> {
         let mut next = self.close(attempt)?;
-        match next.kept_mut().revocation.take() {
-            Some(revocation) if !done && now < revocation.until => {
-                next.kept_mut().revocation = Some(revocation.tried(now));
-                Ok(next)
-            }
-            revocation => {
-                next.kept_mut().revocation = revocation.and_then(|revocation| revocation.then.clone());
-                Ok(next.durably())
-            }
-        }
+        let is_over = done || next.revocation().is_none_or(|revocation| revocation.until <= now);
+        next.change_extras(|extras| extras.tried_to_revoke(is_over, now));
+        Ok(if is_over { next.durably() } else { next })
     }
 
     /// A watcher asks for a poll as soon as the provider's pace allows: our own back-off is cut short, nothing else.
@@ -230,11 +223,8 @@ impl Session {
     fn abandoned(mut self, now: Timestamp) -> Self {
         let Some(open) = self.open_attempt.take() else { return self };
         if open.kind == Kind::Revoke {
-            let kept = self.kept_mut();
-            kept.revocation = kept
-                .revocation
-                .take()
-                .and_then(|revocation| if now < revocation.until { Some(revocation.tried(now)) } else { revocation.then.clone() });
+            let is_over = self.revocation().is_none_or(|revocation| revocation.until <= now);
+            self.change_extras(|extras| extras.tried_to_revoke(is_over, now));
         } else if let State::Pending(pending) = &self.kept.state {
             self.polling.doubt = Doubt::Sent;
             self.polling.schedule(pending, now, 0, None, Jitter::default());

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{Creation, Digest, Held, Kept, Opening, Pending, Polling, Renewal, Revocation, Session, SessionId, State, Status, Verifying};
+use super::{
+    Creation, Digest, Extras, Held, Kept, Opening, Pending, Polling, Renewal, Revocation, Session, SessionId, State, Status, Verifying,
+};
 use crate::kernel::pace::{Jitter, Pace};
 use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::{DeviceCode, Failure, Grant, Prompt};
@@ -130,15 +132,14 @@ impl Session {
             State::Pending(pending) => Polling::after_restart(pending, now, jitter),
             _ => Polling::default(),
         };
+        let extras = Extras { creation, revocation: revocation.map(Arc::new), renewal: Renewal::restored(facts.renewals) };
         let kept = Kept {
             opening,
             opened_at,
             version,
             revision: revision.saturating_add(UNSAVED_REVISIONS),
             prompt: facts.prompt,
-            creation: creation.map(Arc::new),
-            revocation: revocation.map(Arc::new),
-            renewal: Renewal::restored(facts.renewals),
+            extras: extras.shared(),
             state,
         };
         Ok(Some(Self { polling, ..Self::from(kept) }))
@@ -158,8 +159,10 @@ impl Session {
 impl Kept {
     pub fn record(&self) -> Record {
         let opening = &self.opening;
-        let creation = self.creation.as_deref();
-        let revocation = self.revocation.as_deref();
+        let extras = self.extras.as_deref();
+        let creation = extras.and_then(|extras| extras.creation.as_ref());
+        let revocation = extras.and_then(|extras| extras.revocation.as_deref());
+        let renewal = extras.and_then(|extras| extras.renewal);
         let (state, device_code, grant) = self.state.facts();
         Record {
             id: opening.id,
@@ -179,7 +182,7 @@ impl Kept {
                     until: *until,
                 }),
                 revoke_until: revocation.map(|revocation| revocation.until),
-                renewals: self.renewal.as_ref().map_or(0, |renewal| renewal.made),
+                renewals: renewal.map_or(0, |renewal| renewal.made),
                 state,
             },
             secrets: Secrets {
@@ -217,9 +220,9 @@ impl State {
             }
             Self::Verifying(Verifying { grant, until, .. }) => (StateFacts::Verifying { until: *until }, None, Some(Arc::clone(grant))),
             Self::Authorized { grant, claim_by } => (StateFacts::Authorized { claim_by: *claim_by }, None, Some(Arc::clone(grant))),
-            Self::Claimed { at, held: Some(Held { key, grant, until }) } => {
-                let held = Some(HeldFacts { key: *key, until: *until });
-                (StateFacts::Claimed { at: *at, held }, None, Some(Arc::clone(grant)))
+            Self::Claimed { at, held: Some(held) } => {
+                let facts = HeldFacts { key: held.key, until: held.until };
+                (StateFacts::Claimed { at: *at, held: Some(facts) }, None, Some(Arc::clone(&held.grant)))
             }
             Self::Claimed { at, held: None } => plain(StateFacts::Claimed { at: *at, held: None }),
             Self::Denied { at } => plain(StateFacts::Denied { at: *at }),
@@ -246,7 +249,7 @@ impl StateFacts {
             (Self::Verifying { until }, None, Some(grant)) => State::Verifying(Verifying { grant, next_at: now, until }),
             (Self::Authorized { claim_by }, None, Some(grant)) => State::Authorized { grant, claim_by },
             (Self::Claimed { at, held: Some(HeldFacts { key, until }) }, None, Some(grant)) => {
-                State::Claimed { at, held: Some(Held { key, grant, until }) }
+                State::Claimed { at, held: Some(Box::new(Held { key, grant, until })) }
             }
             (Self::Claimed { at, held: None }, None, None) => State::Claimed { at, held: None },
             (Self::Denied { at }, None, None) => State::Denied { at },

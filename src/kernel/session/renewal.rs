@@ -4,8 +4,6 @@
 //! under the same id; if it gives none the session stays as it ended. Attempts keep their numbers, so what is reported for an
 //! older code is refused, and tokens for one are revoked.
 
-use std::sync::Arc;
-
 use super::{Attempt, Refused, Session, State};
 use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::Failure;
@@ -32,8 +30,8 @@ pub const MAX_RENEWALS: u8 = 5;
 
 impl Renewal {
     /// After a restart nobody is left to report for an older code.
-    pub(super) fn restored(made: u8) -> Option<Arc<Self>> {
-        (made > 0).then(|| Arc::new(Self { made, ..Self::default() }))
+    pub(super) fn restored(made: u8) -> Option<Self> {
+        (made > 0).then(|| Self { made, ..Self::default() })
     }
 }
 
@@ -60,7 +58,7 @@ impl Session {
 
     /// How often it got a new code.
     pub fn renewals(&self) -> u8 {
-        self.kept.renewal.as_ref().map_or(0, |renewal| renewal.made)
+        self.renewal().map_or(0, |renewal| renewal.made)
     }
 
     pub fn is_renewing(&self) -> bool {
@@ -69,14 +67,14 @@ impl Session {
 
     /// Why the last request for a new code came to nothing.
     pub fn renewal_failure(&self) -> Option<Failure> {
-        match self.kept.renewal.as_ref()?.request {
+        match self.renewal()?.request {
             Request::Failed(failure) => Some(failure),
             Request::None | Request::Asked(_) => None,
         }
     }
 
     pub(super) fn renewing_since(&self) -> Option<Timestamp> {
-        match self.kept.renewal.as_ref()?.request {
+        match self.renewal()?.request {
             Request::Asked(at) => Some(at),
             Request::None | Request::Failed(_) => None,
         }
@@ -90,18 +88,18 @@ impl Session {
     pub(super) fn renewed(mut self, attempt: Attempt) -> Self {
         if self.is_renewing() {
             let made = self.renewals().saturating_add(1);
-            self.kept_mut().renewal = Some(Arc::new(Renewal { made, fence: attempt.0, request: Request::None }));
+            self.change_extras(|extras| extras.renewal = Some(Renewal { made, fence: attempt.0, request: Request::None }));
         }
         self
     }
 
     pub(super) fn is_for_an_older_code(&self, attempt: Attempt) -> bool {
-        self.kept.renewal.as_ref().is_some_and(|renewal| attempt.0 <= renewal.fence)
+        self.renewal().is_some_and(|renewal| attempt.0 <= renewal.fence)
     }
 
     fn with_request(mut self, request: Request) -> Self {
-        let renewal = self.kept.renewal.as_deref().copied().unwrap_or_default();
-        self.kept_mut().renewal = Some(Arc::new(Renewal { request, ..renewal }));
+        let renewal = self.renewal().copied().unwrap_or_default();
+        self.change_extras(|extras| extras.renewal = Some(Renewal { request, ..renewal }));
         self
     }
 }
