@@ -174,8 +174,10 @@ impl Row {
         let numbers = [version.to_be_bytes(), revision.to_be_bytes(), opened_at.to_be_bytes()].concat();
         let cells = [&self.device_code, &self.tokens, &self.secret, &self.revocation];
         let plain = [numbers.as_slice(), provider.as_bytes(), status.as_bytes(), facts.as_bytes(), key_id.as_bytes()];
-        let mut bound = Vec::new();
-        for part in plain.into_iter().map(Some).chain(cells.map(|cell| cell.as_deref())) {
+        let size = |part: Option<&[u8]>| size_of::<u64>() + part.map_or(0, <[u8]>::len);
+        let parts = || plain.into_iter().map(Some).chain(cells.map(|cell| cell.as_deref()));
+        let mut bound = Vec::with_capacity(parts().map(size).sum());
+        for part in parts() {
             bound.extend(part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
             bound.extend(part.unwrap_or_default());
         }
