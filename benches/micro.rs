@@ -144,5 +144,5 @@ fn verdict_tokens(bencher: Bencher) {
 fn json_of_a_pending_session(bencher: Bencher) {
     let session = sample::pending(NOW, INTERVAL);
     assert!(matches!(session.state(), State::Pending(_)));
-    bencher.bench(|| serde_json::to_vec(&SessionView::new(black_box(&session), None)));
+    bencher.bench(|| SessionView::new(black_box(&session), None).to_json());
 }

@@ -18,6 +18,7 @@ use tracing::{Instrument, error_span};
 
 use self::observer::{Crashes, Witness};
 use crate::clock::Clock;
+use crate::http::health::StoreHealth;
 use crate::kernel::session::{SessionId, Terms};
 use crate::metrics::{Asked, Metrics};
 use crate::poller;
@@ -190,12 +191,12 @@ async fn restore(sessions: Sessions, providers: Arc<Providers>) -> Result<Restor
 }
 
 impl Health {
-    pub fn is_loading(&self) -> bool {
-        self.sessions.is_loading()
-    }
-
-    pub async fn store_is_ready(&self) -> bool {
-        self.store.is_ready().await
+    pub async fn store(&self) -> StoreHealth {
+        match self.store.is_ready().await {
+            false => StoreHealth::Unavailable,
+            true if self.sessions.is_loading() => StoreHealth::Loading,
+            true => StoreHealth::Ok,
+        }
     }
 
     /// False while pollers crash in a storm, and once nothing supervises them.

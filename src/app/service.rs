@@ -21,7 +21,7 @@ use crate::config::{ADMIN_LISTEN, Config, HttpSettings, StoreSettings};
 use crate::http::callers::{Caller, Callers};
 use crate::http::client::Proxies;
 use crate::http::cors::Origins;
-use crate::http::health::{Health, StoreHealth};
+use crate::http::health::Health;
 use crate::http::limit::{Limiter, Rates};
 use crate::http::serve::{Limits, serve};
 use crate::http::{self, Answered, Api, counted_router};
@@ -255,12 +255,7 @@ fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts:
             let (health, stopped) = (health.clone(), stopped.clone());
             async move {
                 let watchdog = health.watchdog_is_ready() && !stopped.is_cancelled();
-                let store = match health.store_is_ready().await {
-                    false => StoreHealth::Unavailable,
-                    true if health.is_loading() => StoreHealth::Loading,
-                    true => StoreHealth::Ok,
-                };
-                Health { store, watchdog }
+                Health { store: health.store().await, watchdog }
             }
             .boxed()
         }),

@@ -75,9 +75,6 @@ pub type Columns = (
     Vec<u8>,
 );
 
-/// What most rows need.
-const BOUND: usize = 1024;
-
 macro_rules! columns {
     () => {
         "id, version, revision, provider, caller, status, opened_at, facts, key_id, device_code, tokens, secret, revocation, seal"
@@ -177,10 +174,12 @@ impl Row {
         let numbers = [version.to_be_bytes(), revision.to_be_bytes(), opened_at.to_be_bytes()].concat();
         let cells = [&self.device_code, &self.tokens, &self.secret, &self.revocation];
         let plain = [numbers.as_slice(), provider.as_bytes(), status.as_bytes(), facts.as_bytes(), key_id.as_bytes()];
-        let mut bound = Vec::with_capacity(BOUND);
-        for part in plain.into_iter().map(Some).chain(cells.map(|cell| cell.as_deref())) {
-            bound.extend_from_slice(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
-            bound.extend_from_slice(part.unwrap_or_default());
+        let size = |part: Option<&[u8]>| size_of::<u64>() + part.map_or(0, <[u8]>::len);
+        let parts = || plain.into_iter().map(Some).chain(cells.map(|cell| cell.as_deref()));
+        let mut bound = Vec::with_capacity(parts().map(size).sum());
+        for part in parts() {
+            bound.extend(part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+            bound.extend(part.unwrap_or_default());
         }
         bound
     }

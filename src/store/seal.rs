@@ -57,6 +57,8 @@ struct KeyEntry {
 }
 
 const NONCE: usize = 24;
+/// How seals are made.
+const VERSION: &[u8] = b"anteroom 1";
 const HEADER: &str = "\
 # The sealing keys of Anteroom. This file and the database together are the tokens: keep them apart, and both private.
 # The last key seals, all of them open what they sealed. `anteroom keys rotate` adds one.
@@ -165,11 +167,11 @@ impl Key {
         let Place { caller, session, column, bound } = place;
         let caller_known: &[u8] = if caller.is_some() { b"caller" } else { b"" };
         let parts = [self.id.as_bytes(), caller_known, caller.unwrap_or_default().as_bytes(), session, column.as_bytes(), bound];
-        let mut aad = Vec::with_capacity(64 + parts.map(<[u8]>::len).iter().sum::<usize>());
-        aad.extend_from_slice(b"anteroom 1");
+        let mut aad = Vec::with_capacity(VERSION.len() + parts.iter().map(|part| size_of::<u64>() + part.len()).sum::<usize>());
+        aad.extend(VERSION);
         for part in parts {
-            aad.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            aad.extend_from_slice(part);
+            aad.extend((part.len() as u64).to_be_bytes());
+            aad.extend(part);
         }
         aad
     }

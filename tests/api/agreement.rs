@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::check::check;
 use crate::contract::{Contract, Promise};
+use crate::loading::restarted;
 use crate::renew::renew;
 use crate::service::{Answer, Beginning, Ours, RATES, Service, Setup, caller, request};
 
@@ -98,6 +99,14 @@ async fn provoke(Promise { path, method, status }: &Promise) -> Answer {
     match (method.as_str(), path.as_str(), status) {
         ("POST", "/sessions", status) => provoke_create(*status).await,
         ("POST", "/sessions/{id}/renew", status) => provoke_renew(*status).await,
+        ("GET", "/sessions/{id}" | "/sessions/{id}/events" | "/sessions/{id}/qr.svg" | "/sessions/{id}/qr.png", 503)
+        | ("POST", "/sessions/{id}/check", 503) => {
+            let session = service.pending().await;
+            let restarted = restarted(&service);
+            restarted.store.fail();
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            restarted.send(request(method, &path.replace("{id}", &session.id)).body(Body::empty()).unwrap()).await
+        }
         ("POST", "/sessions/{id}/check", 404) => service.send(check(&unknown().path())).await,
         ("POST", "/sessions/{id}/check", status) => {
             let session = service.pending().await;

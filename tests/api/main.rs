@@ -14,6 +14,7 @@ mod edges;
 mod events;
 mod faults;
 mod limits;
+mod loading;
 mod log;
 mod page;
 mod qr;

@@ -12,7 +12,7 @@ use anteroom::clock::Clock;
 use anteroom::http::callers::{Caller, Callers};
 use anteroom::http::client::Proxies;
 use anteroom::http::cors::Origins;
-use anteroom::http::health::{Health, StoreHealth};
+use anteroom::http::health::Health;
 use anteroom::http::limit::Rates;
 use anteroom::http::{self, Api, router};
 use anteroom::kernel::session::{Session, SessionId, Terms};
@@ -29,8 +29,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use futures_util::future::{BoxFuture, ready};
-use futures_util::stream::BoxStream;
-use futures_util::{FutureExt, TryStreamExt};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -59,6 +59,7 @@ pub struct Setup {
     pub origins: Origins,
     pub rates: Rates,
     pub proxies: &'static [&'static str],
+    pub store: Arc<Brittle>,
 }
 
 pub struct Answer {
@@ -89,6 +90,7 @@ impl Default for Setup {
             origins: Origins::default(),
             rates: RATES,
             proxies: &[],
+            store: Arc::default(),
         }
     }
 }
@@ -110,7 +112,7 @@ impl Service {
 
     pub fn start(setup: Setup) -> Self {
         let clock = ManualClock::default();
-        let store = Arc::new(Brittle::default());
+        let store = setup.store;
         let provider = Arc::new(Obedient::new(clock.clone()));
         let providers = setup.providers.iter().map(|name| (settings(name), Arc::clone(&provider) as Arc<dyn Provider>)).collect();
         let app = App::start(Parts {
@@ -120,7 +122,7 @@ impl Service {
             quota: Quota::new(setup.max_sessions, []),
             providers,
         });
-        let (health, restored) = (app.health(), app.restored());
+        let (health, restored, loaded_from) = (app.health(), app.restored(), Arc::clone(&store));
         let stopping = CancellationToken::new();
         let router = router(Api {
             sessions: app.sessions.clone(),
@@ -132,11 +134,12 @@ impl Service {
                 &clock.as_clock(),
             ),
             health: Arc::new(move || {
-                let (health, restored) = (health.clone(), restored.clone());
+                let (health, restored, store) = (health.clone(), restored.clone(), Arc::clone(&loaded_from));
                 async move {
-                    restored.await.expect("an empty store");
-                    let store = if health.store_is_ready().await { StoreHealth::Ok } else { StoreHealth::Unavailable };
-                    Health { store, watchdog: health.watchdog_is_ready() }
+                    if !store.loads_for_ever.load(Ordering::SeqCst) {
+                        restored.await.expect("the store can be read");
+                    }
+                    Health { store: health.store().await, watchdog: health.watchdog_is_ready() }
                 }
                 .boxed()
             }),
@@ -427,6 +430,7 @@ pub struct Brittle {
     failing: AtomicBool,
     buggy: AtomicBool,
     stuck: watch::Sender<bool>,
+    loads_for_ever: AtomicBool,
 }
 
 impl Brittle {
@@ -450,6 +454,11 @@ impl Brittle {
     /// How many rows it has.
     pub async fn rows(&self) -> usize {
         self.rows.load().try_concat().await.expect("it can be read").len()
+    }
+
+    /// Whoever starts with it gets no page.
+    pub fn load_for_ever(&self) {
+        self.loads_for_ever.store(true, Ordering::SeqCst);
     }
 
     pub fn panic(&self) {
@@ -485,11 +494,11 @@ impl Store for Brittle {
     }
 
     fn load(&self) -> BoxStream<'_, Result<Vec<Loaded>, StoreError>> {
-        self.rows.load()
+        if self.loads_for_ever.load(Ordering::SeqCst) { stream::pending().boxed() } else { self.rows.load() }
     }
 
     fn read(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        self.rows.read(id)
+        if self.works() { self.rows.read(id) } else { ready(Err(StoreError::Unavailable)).boxed() }
     }
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {
