@@ -16,8 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::kernel::session::Status;
 
 type Labels<const N: usize> = [(&'static str, String); N];
-/// The label of a provider.
-type Named = [(&'static str, Arc<str>); 1];
+/// The provider, which is shared, and what is ours; set with every exchange, so without a copy.
+type AskedLabels<const N: usize> = ([(&'static str, Arc<str>); 1], [(&'static str, &'static str); N]);
 
 pub struct Metrics {
     registry: Registry,
@@ -25,8 +25,8 @@ pub struct Metrics {
     created: Family<Labels<1>, Counter>,
     settled: Family<Labels<2>, Counter>,
     grant_lost: Family<Labels<1>, Counter>,
-    asked: Family<(Named, [(&'static str, &'static str); 2]), Counter>,
-    answer_seconds: Family<(Named, [(&'static str, &'static str); 1]), Histogram>,
+    asked: Family<AskedLabels<2>, Counter>,
+    answer_seconds: Family<AskedLabels<1>, Histogram>,
     lateness_seconds: Histogram,
     crashes: Family<Labels<2>, Counter>,
     restarts: Counter,
