@@ -1,7 +1,6 @@
 //! What is counted, and how Prometheus is told. Labels are bounded: providers, states, verdicts and routes, never an id.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -16,8 +15,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::kernel::session::Status;
 
 type Labels<const N: usize> = [(&'static str, String); N];
-/// The provider, which is shared, and what is ours; set with every exchange, so without a copy.
-type AskedLabels<const N: usize> = ([(&'static str, Arc<str>); 1], [(&'static str, &'static str); N]);
+/// The provider, and what needs no copy because it is ours.
+type AskedLabels<const N: usize> = ([(&'static str, String); 1], [(&'static str, &'static str); N]);
 
 pub struct Metrics {
     registry: Registry,
@@ -45,7 +44,7 @@ pub struct Metrics {
 /// One exchange with a provider, as the poller saw it.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    pub provider: &'a Arc<str>,
+    pub provider: &'a str,
     /// `begin`, `poll` or `revoke`.
     pub errand: &'static str,
     /// What the answer was classified as.
@@ -138,7 +137,7 @@ impl Metrics {
     }
 
     pub fn asked(&self, asked: Asked<'_>) {
-        let provider = || [("provider", Arc::clone(asked.provider))];
+        let provider = || [("provider", asked.provider.to_owned())];
         let errand = ("errand", asked.errand);
         self.asked.get_or_create(&(provider(), [errand, ("answer", asked.answer)])).inc();
         self.answer_seconds.get_or_create(&(provider(), [errand])).observe(asked.took.as_secs_f64());
