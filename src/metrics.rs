@@ -1,7 +1,6 @@
 //! What is counted, and how Prometheus is told. Labels are bounded: providers, states, verdicts and routes, never an id.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -17,8 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::kernel::session::Status;
 
 type Labels<const N: usize> = [(&'static str, String); N];
-/// The label of a provider.
-type Named = [(&'static str, Arc<str>); 1];
+/// The provider, and what needs no copy because it is ours.
+type AskedLabels<const N: usize> = ([(&'static str, String); 1], [(&'static str, &'static str); N]);
 
 pub struct Metrics {
     registry: Registry,
@@ -26,8 +25,8 @@ pub struct Metrics {
     created: Family<Labels<1>, Counter>,
     settled: Family<Labels<2>, Counter>,
     grant_lost: Family<Labels<1>, Counter>,
-    asked: Family<(Named, [(&'static str, &'static str); 2]), Counter>,
-    answer_seconds: Family<(Named, [(&'static str, &'static str); 1]), Histogram>,
+    asked: Family<AskedLabels<2>, Counter>,
+    answer_seconds: Family<AskedLabels<1>, Histogram>,
     lateness_seconds: Histogram,
     crashes: Family<Labels<2>, Counter>,
     restarts: Counter,
@@ -54,7 +53,7 @@ struct Route {
 /// One exchange with a provider, as the poller saw it.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    pub provider: &'a Arc<str>,
+    pub provider: &'a str,
     /// `begin`, `poll` or `revoke`.
     pub errand: &'static str,
     /// What the answer was classified as.
@@ -148,7 +147,7 @@ impl Metrics {
     }
 
     pub fn asked(&self, asked: Asked<'_>) {
-        let provider = || [("provider", Arc::clone(asked.provider))];
+        let provider = || [("provider", asked.provider.to_owned())];
         let errand = ("errand", asked.errand);
         self.asked.get_or_create(&(provider(), [errand, ("answer", asked.answer)])).inc();
         self.answer_seconds.get_or_create(&(provider(), [errand])).observe(asked.took.as_secs_f64());

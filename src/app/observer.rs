@@ -73,7 +73,7 @@ impl Crashes {
 pub(super) fn asked(id: SessionId, asked: Asked<'_>, metrics: &Metrics) {
     let Asked { provider, errand, answer, took, late } = asked;
     metrics.asked(asked);
-    debug!(target: EXCHANGE, session = fingerprint(id), provider = &**provider, errand, answer, took_ms = in_ms(took), late_ms = in_ms(late));
+    debug!(target: EXCHANGE, session = fingerprint(id), provider, errand, answer, took_ms = in_ms(took), late_ms = in_ms(late));
 }
 
 /// Logs and counts what went wrong under the watchdog.
