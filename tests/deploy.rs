@@ -26,7 +26,7 @@ fn series() -> BTreeSet<String> {
     let metrics = Metrics::default();
     metrics.created("acme");
     metrics.settled("acme", "grant_lost");
-    metrics.asked(Asked { provider: &"acme".into(), errand: "poll", answer: "pending", took: Duration::ZERO, late: Duration::ZERO });
+    metrics.asked(Asked { provider: "acme", errand: "poll", answer: "pending", took: Duration::ZERO, late: Duration::ZERO });
     metrics.crashed("poller", "panicked");
     metrics.reachable("acme", true);
     metrics.answered("GET", "/livez", 200, Duration::ZERO);

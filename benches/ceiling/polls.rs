@@ -13,6 +13,8 @@ use super::{Options, runtime};
 /// With an interval of one second they want to ask far more often than they can.
 const SESSIONS: usize = 60_000;
 const IN_FLIGHT: usize = 1_000;
+/// With as many a bare loop is quickest, as all that it needs stays in the processor's cache.
+const FEW: usize = 64;
 const ROUNDS: usize = 4;
 const ROUND: Duration = Duration::from_secs(4);
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -24,20 +26,18 @@ pub fn measure(_: &Options, table: &mut Table) {
         waiting(&folder, &beside.issuer, SESSIONS).await;
         let service = Service::start(&folder, &beside.issuer, &[]);
         service.pause();
-        let mut best = (0.0, 0);
-        for tasks in [64, 256, IN_FLIGHT] {
-            let rate = bare(&beside.issuer, tasks, ROUND / 2).await;
-            best = if rate > best.0 { (rate, tasks) } else { best };
-        }
-        let (mut ours, mut ceiling) = (Vec::new(), Vec::new());
+        let (mut ours, mut ceiling, mut best) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             service.go_on();
             ours.push(polls(&service).await);
             service.pause();
-            ceiling.push(bare(&beside.issuer, best.1, ROUND).await);
+            ceiling.push(bare(&beside.issuer, IN_FLIGHT, ROUND).await);
+            best.push(bare(&beside.issuer, FEW, ROUND).await);
         }
-        let what = format!("polls, {IN_FLIGHT} in flight, {SESSIONS} sessions; the bare loop is best with {}", best.1);
-        table.ratio(what, median(ours), median(ceiling), "/s", 0.85);
+        let ours = median(ours);
+        let what = format!("polls, {IN_FLIGHT} in flight allowed, {SESSIONS} sessions");
+        table.ratio(format!("{what}, beside {IN_FLIGHT} bare loops"), ours, median(ceiling), "/s", 0.85);
+        table.ratio(format!("{what}, beside {FEW} bare loops"), ours, median(best), "/s", 0.85);
     });
 }
 

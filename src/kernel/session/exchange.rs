@@ -54,7 +54,7 @@ impl Session {
     /// store takes.
     ///
     /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one.
+    /// [`Refused::Stale`] when the attempt is not the open one or asked for something else.
     pub fn answered(mut self, attempt: Attempt) -> Result<Self, Refused> {
         let is_for_an_older_code = self.is_for_an_older_code(attempt);
         match &mut self.open_attempt {
@@ -74,9 +74,9 @@ impl Session {
     /// waits one interval.
     ///
     /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one, or no code is wanted any more.
+    /// [`Refused::Stale`] when the attempt is not the open one or asked for something else, or no code is wanted any more.
     pub fn began(self, attempt: Attempt, began: Began, now: Timestamp, jitter: Jitter) -> Result<Self, Refused> {
-        let mut next = self.close(attempt)?;
+        let mut next = self.close(attempt, &[Kind::Begin])?;
         if !next.is_beginning() {
             return Err(Refused::Stale);
         }
@@ -91,9 +91,9 @@ impl Session {
     /// The provider gave no code: `starting` becomes `failed`, what was to be renewed stays as it ended.
     ///
     /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one, or no code is wanted any more.
+    /// [`Refused::Stale`] when the attempt is not the open one or asked for something else, or no code is wanted any more.
     pub fn not_begun(self, attempt: Attempt, failure: Failure, now: Timestamp) -> Result<Self, Refused> {
-        let next = self.close(attempt)?;
+        let next = self.close(attempt, &[Kind::Begin])?;
         if !next.is_beginning() {
             return Err(Refused::Stale);
         }
@@ -104,7 +104,7 @@ impl Session {
     /// the session was settled, or for an older code, is kept only to be revoked.
     ///
     /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one.
+    /// [`Refused::Stale`] when the attempt is not the open one or asked for something else.
     pub fn report(self, attempt: Attempt, verdict: Verdict, now: Timestamp, jitter: Jitter, terms: &Terms) -> Result<Self, Refused> {
         if let Verdict::Authorized(grant) | Verdict::Unverified(grant) | Verdict::Untrusted(grant) = &verdict
             && self.is_for_an_older_code(attempt)
@@ -112,7 +112,7 @@ impl Session {
             return Ok(self.revoking(Arc::clone(grant), now).durably());
         }
         let (asked, kind) = self.open_attempt.map(|open| (open.since, open.kind)).unzip();
-        let next = self.close(attempt)?;
+        let next = self.close(attempt, &[Kind::Poll, Kind::Verify])?;
         match (next.kept.state.clone(), verdict) {
             (State::Pending(pending), verdict) => {
                 let was_last = asked >= Some(pending.expires_at);
@@ -190,9 +190,9 @@ impl Session {
     /// The answer to a revocation request: done, or to be tried again until its period is over.
     ///
     /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one.
+    /// [`Refused::Stale`] when the attempt is not the open one or asked for something else.
     pub fn revoked(self, attempt: Attempt, done: bool, now: Timestamp) -> Result<Self, Refused> {
-        let mut next = self.close(attempt)?;
+        let mut next = self.close(attempt, &[Kind::Revoke])?;
         let is_over = done || next.revocation().is_none_or(|revocation| revocation.until <= now);
         next.change_extras(|extras| extras.tried_to_revoke(is_over, now));
         Ok(if is_over { next.durably() } else { next })
@@ -234,12 +234,15 @@ impl Session {
         self
     }
 
-    fn close(mut self, attempt: Attempt) -> Result<Self, Refused> {
-        if self.open_attempt.is_none() || self.attempts != attempt.0 {
-            return Err(Refused::Stale);
+    /// Closes the open attempt, if it is this one and of one of these kinds.
+    fn close(mut self, attempt: Attempt, kinds: &[Kind]) -> Result<Self, Refused> {
+        match self.open_attempt {
+            Some(open) if self.attempts == attempt.0 && kinds.contains(&open.kind) => {
+                self.open_attempt = None;
+                Ok(self)
+            }
+            _ => Err(Refused::Stale),
         }
-        self.open_attempt = None;
-        Ok(self)
     }
 
     fn wait(mut self, pending: &Pending, polling: Polling, now: Timestamp, retry_after: Option<Duration>, jitter: Jitter) -> Self {
