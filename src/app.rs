@@ -99,7 +99,8 @@ impl App {
         let upstream = |(settings, provider): (Settings, Arc<dyn Provider>)| {
             let Settings { name, display_name, scopes, allowed_scopes, limits, .. } = settings;
             let gate = Gate::new(limits, Arc::clone(&bell));
-            (Arc::clone(&name), Arc::new(Upstream { name, display_name, scopes, allowed_scopes, provider, gate }))
+            let usual_scope = scopes.join(" ").into();
+            (Arc::clone(&name), Arc::new(Upstream { name, display_name, scopes, allowed_scopes, usual_scope, provider, gate }))
         };
         let providers: Arc<Providers> = Arc::new(providers.into_iter().map(upstream).collect());
 

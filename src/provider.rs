@@ -78,6 +78,8 @@ pub struct Upstream {
     /// What is asked for when the caller names no scope, and what a caller may name.
     pub scopes: Vec<String>,
     pub allowed_scopes: Vec<String>,
+    /// All of `scopes`, which most sessions have and share.
+    pub usual_scope: Arc<str>,
     pub provider: Arc<dyn Provider>,
     pub gate: gate::Gate,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anteroom::kernel::pace::{Jitter, Pace};
 use anteroom::kernel::restarts::{Decision, Restarts, Storm};
+use anteroom::kernel::session::record::Common;
 use anteroom::kernel::session::{Attempt, Digest, Errand, Lapsed, MAX_RENEWALS, Opening, Refused, Session, State, Status, Terms};
 use anteroom::kernel::table::{Lane, Table};
 use anteroom::kernel::time::Timestamp;
@@ -382,6 +383,23 @@ proptest! {
         let done = table.set_off(&lane, from + secs(10), usize::MAX).len();
         prop_assert_eq!(done, delays.len(), "and all of it is due in time");
     }
+}
+
+// === records ===
+
+#[test]
+fn sessions_that_come_back_share_what_they_have_in_common() {
+    let mut common = Common::default();
+    let mut restored = || {
+        let mut record = pending().record();
+        record.share(&mut common);
+        Session::restored(record, START, Jitter(0)).expect("it holds together").expect("somebody heard of it")
+    };
+    let (one, other) = (restored(), restored());
+    assert!(Arc::ptr_eq(&one.opening().provider, &other.opening().provider));
+    assert!(Arc::ptr_eq(&one.opening().scope, &other.opening().scope));
+    let uri = |session: &Session| Arc::clone(&session.prompt().expect("pending").verification_uri);
+    assert!(Arc::ptr_eq(&uri(&one), &uri(&other)));
 }
 
 // === pace ===

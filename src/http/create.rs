@@ -93,7 +93,7 @@ fn scope(wanted: Option<&str>, upstream: &Upstream, caller: Option<&Caller>) -> 
         let default: Vec<&str> = upstream.scopes.iter().map(String::as_str).filter(|token| is_callers(token)).collect();
         // An empty scope would leave it to the provider, which may give more than the caller should have.
         let is_void = default.is_empty() && !upstream.scopes.is_empty();
-        return if is_void { Err(Code::ScopeNotAllowed.into()) } else { Ok(default.join(" ").into()) };
+        return if is_void { Err(Code::ScopeNotAllowed.into()) } else { Ok(joined(&default, upstream)) };
     };
     let mut tokens: Vec<&str> = Vec::new();
     for token in wanted.split(' ') {
@@ -105,7 +105,12 @@ fn scope(wanted: Option<&str>, upstream: &Upstream, caller: Option<&Caller>) -> 
         }
     }
     let is_allowed = |token: &&str| is_callers(token) && upstream.allowed_scopes.iter().any(|allowed| allowed == token);
-    if tokens.iter().all(is_allowed) { Ok(tokens.join(" ").into()) } else { Err(Code::ScopeNotAllowed.into()) }
+    if tokens.iter().all(is_allowed) { Ok(joined(&tokens, upstream)) } else { Err(Code::ScopeNotAllowed.into()) }
+}
+
+fn joined(tokens: &[&str], upstream: &Upstream) -> Arc<str> {
+    let scope = tokens.join(" ");
+    if *scope == *upstream.usual_scope { Arc::clone(&upstream.usual_scope) } else { scope.into() }
 }
 
 /// RFC 6749 §3.3.

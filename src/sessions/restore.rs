@@ -13,7 +13,7 @@ use tracing::info;
 use super::shard::Inner;
 use super::{ChangeError, SHARDS, STORE_RETRY, Sessions};
 use crate::kernel::pace::Jitter;
-use crate::kernel::session::record::Record;
+use crate::kernel::session::record::{Common, Record};
 use crate::kernel::session::{Session, SessionId};
 use crate::store::{Loaded, StoreError, Unreadable};
 
@@ -92,16 +92,17 @@ impl Sessions {
         let mut jitter = vec![0; page.len()];
         // Without randomness there is no jitter; nothing depends on it.
         let _ = getrandom::fill(&mut jitter);
-        let (mut lost, mut restored) = (Vec::new(), Restored::default());
+        let (mut lost, mut restored, mut common) = (Vec::new(), Restored::default(), Common::default());
         let mut parts: [Vec<Session>; SHARDS] = Default::default();
         for (row, jitter) in page.into_iter().zip(jitter) {
-            let record = match row {
+            let mut record = match row {
                 Loaded::Session(record) => *record,
                 Loaded::Unreadable(row) => {
                     lost.push(row);
                     continue;
                 }
             };
+            record.share(&mut common);
             let Record { id, version, revision, ref provider, ref caller, .. } = record;
             let row = Unreadable { id, version, revision, provider: provider.clone(), caller: caller.clone() };
             match Session::restored(record, now, Jitter(jitter)) {

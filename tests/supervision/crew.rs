@@ -76,7 +76,10 @@ impl Crew {
         let upstream = |(settings, provider): (anteroom::provider::settings::Settings, Arc<dyn Provider>)| {
             let anteroom::provider::settings::Settings { name, display_name, scopes, allowed_scopes, limits, .. } = settings;
             let gate = Gate::new(limits, bell.clone());
-            (name.clone(), Arc::new(Upstream { name, display_name, scopes, allowed_scopes, provider, gate }))
+            (
+                name.clone(),
+                Arc::new(Upstream { name, display_name, usual_scope: scopes.join(" ").into(), scopes, allowed_scopes, provider, gate }),
+            )
         };
         let providers = Arc::new(providers.into_iter().map(upstream).collect());
         let (watchdog, kennel) = anteroom::watchdog::watchdog();

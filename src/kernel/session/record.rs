@@ -3,6 +3,7 @@
 //! Attempts and plain "still pending" are not kept. So a session that comes back counts as having been asked about just when it
 //! was loaded, with an answer that nobody saw.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use secrecy::SecretString;
@@ -53,6 +54,10 @@ pub struct Secrets {
     /// Tokens that are to be revoked.
     pub revocation: Option<Arc<Grant>>,
 }
+
+/// Texts that many records have in common, each of them once.
+#[derive(Default, Debug)]
+pub struct Common(HashSet<Arc<str>>);
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -195,7 +200,24 @@ impl Kept {
     }
 }
 
+impl Common {
+    fn share(&mut self, text: &mut Arc<str>) {
+        match self.0.get(text) {
+            Some(known) => *text = Arc::clone(known),
+            None => drop(self.0.insert(Arc::clone(text))),
+        }
+    }
+}
+
 impl Record {
+    /// Has the record keep no copy of what `common` knows: a million sessions name few providers.
+    pub fn share(&mut self, common: &mut Common) {
+        let prompt = self.facts.prompt.as_mut().map(|prompt| &mut prompt.verification_uri);
+        let device_code = self.secrets.device_code.as_mut().and_then(Arc::get_mut).map(|code| &mut code.token_endpoint);
+        let texts = [&mut self.provider, &mut self.facts.scope].into_iter();
+        texts.chain(&mut self.caller).chain(prompt).chain(device_code).for_each(|text| common.share(text));
+    }
+
     pub fn status(&self) -> Status {
         match self.facts.state {
             StateFacts::Starting => Status::Starting,
