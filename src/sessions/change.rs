@@ -48,9 +48,6 @@ impl Sessions {
     }
 
     pub(super) async fn save(&self, expected: u64, next: &Session) -> Result<(), ChangeError> {
-        if expected == 0 {
-            self.shard(next.id()).lock().know(next.id());
-        }
         match self.shared.store.save(expected, Arc::new(next.clone())).await {
             Ok(()) => Ok(()),
             Err(StoreError::Conflict | StoreError::Unavailable) => Err(ChangeError::Store),
