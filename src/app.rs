@@ -14,7 +14,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error_span};
+use tracing::{Instrument, debug_span};
 
 use self::observer::{Crashes, Witness};
 use crate::clock::Clock;
@@ -216,7 +216,8 @@ impl Children for Crew {
             Child::Poller(id) => {
                 let metrics = Arc::clone(&self.metrics);
                 let observe = move |asked: Asked<'_>| observer::asked(id, asked, &metrics);
-                let span = error_span!("poller", session = observer::fingerprint(id));
+                // Dear, as there are many polls; what comes of them is in the audit log anyway.
+                let span = debug_span!("poller", session = observer::fingerprint(id));
                 poller::run(id, sessions, providers, ticket, beat, observe).instrument(span).boxed()
             }
             Child::Scheduler => {

@@ -10,6 +10,7 @@ use tracing::debug;
 
 use crate::kernel::session::{Due, Errand, SessionId, Urgency};
 use crate::kernel::table::Lane;
+use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::{Failure, Verdict};
 use crate::metrics::Asked;
 use crate::provider::gate::{Backlog, Pass};
@@ -51,8 +52,9 @@ pub async fn run(
         Errand::Verify(grant) => Answer::Verdict(provider.verify(&grant).await),
         Errand::Revoke(grant) => Answer::Revoked(provider.revoke(&grant).await),
     };
-    heed(upstream, &sessions, &answer);
-    let took = sessions.clock().now().since(asked_at);
+    let answered_at = sessions.clock().now();
+    heed(upstream, &sessions, &answer, answered_at);
+    let took = answered_at.since(asked_at);
     observe(Asked { provider: &upstream.name, errand: name, answer: answer.name(), took, late });
     match sessions.report(id, attempt, answer) {
         Ok(()) => beat.accepted(),
@@ -61,8 +63,8 @@ pub async fn run(
 }
 
 /// What one answer says of the provider as such holds for all its sessions.
-fn heed(upstream: &Upstream, sessions: &Sessions, answer: &Answer) {
-    let (gate, now) = (&upstream.gate, sessions.clock().now());
+fn heed(upstream: &Upstream, sessions: &Sessions, answer: &Answer, now: Timestamp) {
+    let gate = &upstream.gate;
     let backlog = match answer {
         // Whether the keys can be had says nothing of the endpoints.
         Answer::Verdict(Verdict::Unverified(_)) | Answer::Revoked(_) => None,

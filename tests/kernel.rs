@@ -160,6 +160,8 @@ struct Run {
     now: Timestamp,
     jitter: Jitter,
     open: Option<Attempt>,
+    /// Whether the open attempt is a poll.
+    polls: bool,
     closed: Option<Attempt>,
     /// Attempts for codes that were renewed since.
     older: Vec<Attempt>,
@@ -172,6 +174,23 @@ struct Run {
 }
 
 impl Run {
+    fn new(jitter: Jitter) -> Self {
+        Self {
+            session: opened(START),
+            now: START,
+            jitter,
+            open: None,
+            polls: false,
+            closed: None,
+            older: Vec::new(),
+            last_answer: None,
+            forbidden_until: START,
+            expires_at: START,
+            claimed_by: None,
+            forgotten: false,
+        }
+    }
+
     fn feed(&mut self, input: Input) {
         let before = self.session.clone();
         let next = self.apply(input);
@@ -279,12 +298,14 @@ impl Run {
                     assert!(self.now >= answered + gap, "a poll is never early");
                     assert!(self.now >= self.forbidden_until.min(self.expires_at), "Retry-After is obeyed, except by the last poll");
                 }
-                self.open = Some(attempt);
+                (self.open, self.polls) = (Some(attempt), matches!(errand, Errand::Poll(_)));
             }
-            // The open attempt counted as dead: the pace counts from here.
+            // The open attempt counted as dead: if it was a poll, the pace counts from here.
             None => {
                 self.closed = self.open.take();
-                self.last_answer = Some(self.now);
+                if self.polls {
+                    self.last_answer = Some(self.now);
+                }
             }
         }
         Ok(next)
@@ -311,15 +332,29 @@ impl Run {
     }
 }
 
+/// What is revoked belongs to an earlier code, and goes to another endpoint.
+#[test]
+fn a_revocation_whose_poller_died_does_not_put_off_the_next_poll() {
+    let mut run = Run::new(Jitter::default());
+    let begun = || Input::Begun { lifetime: 60, interval: None };
+    let unclaimed = [Input::Attempt, begun(), Input::AdvanceToDue, Input::Attempt, Input::Answer(Verdict::Authorized(grant()))];
+    let renewed = [Input::AdvanceToDue, Input::Lapse, Input::Attempt, Input::Attempt, Input::Renew, Input::Attempt, begun()];
+    let revoking = [Input::Advance(30_000), Input::Attempt];
+    for input in unclaimed.into_iter().chain(renewed).chain(revoking) {
+        run.feed(input);
+    }
+    assert!(!run.polls && run.session.status() == Status::Pending, "a revocation is under way beside the new code");
+    run.feed(Input::Attempt);
+    run.feed(Input::Attempt);
+    assert!(run.polls, "the poll that was due all the time");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_sequence_of_inputs_keeps_the_invariants(inputs in prop::collection::vec(inputs(), 1..120), jitter in any::<u8>()) {
-        let mut run = Run {
-            session: opened(START), now: START, jitter: Jitter(jitter), open: None, closed: None, older: Vec::new(),
-            last_answer: None, forbidden_until: START, expires_at: START, claimed_by: None, forgotten: false,
-        };
+        let mut run = Run::new(Jitter(jitter));
         for input in inputs {
             run.feed(input);
             if run.forgotten {

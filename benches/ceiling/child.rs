@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anteroom::clock::SystemClock;
-use anteroom::demo::{DevProvider, Options, Recording};
+use anteroom::demo::{Answer, DevProvider, Endpoint, Options, Recording};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -146,6 +146,9 @@ fn told(log: &mut impl BufRead, prefix: &str, suffix: &str) -> SocketAddr {
 
 // === the provider ===
 
+/// What a provider takes that is not on this machine.
+pub const DISTANCE: Duration = Duration::from_millis(20);
+
 /// The development provider.
 pub struct Beside {
     child: Child,
@@ -162,7 +165,12 @@ impl Beside {
 
     /// Whoever asks for tokens for the first time gets them.
     pub fn approving() -> Self {
-        Self::with(&["--provider", "1", "approve"])
+        Self::with(&["--provider", "1", "approving"])
+    }
+
+    /// As [`Self::start`], but it takes [`DISTANCE`] to give a code.
+    pub fn distant(interval: u64) -> Self {
+        Self::with(&["--provider", &interval.to_string(), "distant"])
     }
 
     fn with(args: &[&str]) -> Self {
@@ -188,12 +196,16 @@ impl Drop for Beside {
 /// What the provider's process does until its input ends. Each line of it asks for the number of early polls.
 pub fn provide(args: &[String]) {
     let interval = args.first().and_then(|interval| interval.parse().ok());
-    let approve_at_poll = args.get(1).map(|_| 1);
+    let manner = args.get(1).map(String::as_str);
+    let approve_at_poll = (manner == Some("approving")).then_some(1);
     let recording = Recording::Counts;
     let options = Options { interval, expires_in: 86_400, recording, rate_check: None, approve_at_poll, ..Options::default() };
     let runtime = runtime();
     let started = runtime.block_on(DevProvider::start(([127, 0, 0, 1], 0).into(), options, SystemClock::start()));
     let provider = started.expect("a free port");
+    if manner == Some("distant") {
+        provider.always(Endpoint::DeviceAuthorization, Some(Answer::Delay(DISTANCE)));
+    }
     println!("{}", provider.issuer());
     for _ in std::io::stdin().lines() {
         println!("{}", provider.early_polls());

@@ -23,8 +23,8 @@ const AT_ONCE: usize = 64;
 
 /// Of RFC 8628 §3.2.
 #[derive(Deserialize)]
-pub struct Device {
-    pub device_code: String,
+struct Device {
+    device_code: String,
     user_code: Box<str>,
     verification_uri: Arc<str>,
     verification_uri_complete: Box<str>,
@@ -36,15 +36,15 @@ pub struct Device {
 pub async fn keep(folder: &Folder, sessions: Vec<Session>) {
     let file = sqlite::open(&folder.join("anteroom.db"), &folder.join("anteroom.key"), SystemClock::start()).await;
     let store = Arc::new(file.expect("a database"));
-    save(&store, sessions.into_iter().map(|session| (0, session)).collect()).await;
+    save(&store, sessions.into_iter().map(|session| (0, session)).collect(), AT_ONCE).await;
     store.close().await;
 }
 
-/// Saves each with the version that it follows.
-pub async fn save(store: &Arc<impl Store>, changes: Vec<(u64, Session)>) {
+/// Saves each with the version that it follows, so many at once.
+pub async fn save(store: &Arc<impl Store>, changes: Vec<(u64, Session)>, at_once: usize) {
     let changes = Arc::new(Mutex::new(changes.into_iter()));
     let mut tasks = JoinSet::new();
-    for _ in 0..AT_ONCE {
+    for _ in 0..at_once {
         let (store, changes) = (Arc::clone(store), Arc::clone(&changes));
         let next = move || changes.lock().expect("no panic under it").next();
         tasks.spawn(async move {
@@ -56,10 +56,10 @@ pub async fn save(store: &Arc<impl Store>, changes: Vec<(u64, Session)>) {
     tasks.join_all().await;
 }
 
-/// Keeps `count` sign-ins that wait, with codes that the provider knows.
-pub async fn waiting(folder: &Folder, issuer: &str, count: usize) {
+/// Keeps `count` sign-ins that wait, with codes that the provider knows; returns the device codes.
+pub async fn waiting(folder: &Folder, issuer: &str, count: usize) -> Vec<String> {
     let (http, clock) = (client(None).expect("a client"), SystemClock::start());
-    let verifier = "v".repeat(43);
+    let verifier = verifier();
     let token_endpoint: Arc<str> = format!("{issuer}/token").into();
     let session = |device: Device| {
         let now = clock.now();
@@ -74,12 +74,19 @@ pub async fn waiting(folder: &Folder, issuer: &str, count: usize) {
         sample::begun(Began { device_code: Arc::new(device_code), prompt, interval }, now)
     };
     let devices = stream::iter(0..count).map(|_| device(&http, issuer, &verifier)).buffer_unordered(AT_ONCE);
-    let sessions = devices.map(session).collect().await;
-    keep(folder, sessions).await;
+    let devices: Vec<Device> = devices.collect().await;
+    let codes = devices.iter().map(|device| device.device_code.clone()).collect();
+    keep(folder, devices.into_iter().map(session).collect()).await;
+    codes
+}
+
+/// Behind the challenges of all codes that are had here.
+pub fn verifier() -> String {
+    "v".repeat(43)
 }
 
 /// A device authorization request.
-pub async fn device(http: &reqwest::Client, issuer: &str, verifier: &str) -> Device {
+async fn device(http: &reqwest::Client, issuer: &str, verifier: &str) -> Device {
     let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
     let form = [("client_id", "demo-tv"), ("code_challenge", &challenge), ("code_challenge_method", "S256")];
     let answer = http.post(format!("{issuer}/device/code")).form(&form).send().await.expect("an answer");

@@ -1,11 +1,12 @@
 //! How fast providers are asked at most, beside a bare loop of the same client with the same bodies.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use anteroom::provider::exchange::client;
 
 use super::child::{Beside, Folder, Service};
-use super::fill::{device, waiting};
+use super::fill::{verifier, waiting};
 use super::rate::{median, rate};
 use super::table::Table;
 use super::{Options, runtime};
@@ -23,7 +24,7 @@ pub fn measure(_: &Options, table: &mut Table) {
     let folder = Folder::new();
     let beside = Beside::start(1);
     runtime().block_on(async {
-        waiting(&folder, &beside.issuer, SESSIONS).await;
+        let codes = waiting(&folder, &beside.issuer, SESSIONS).await;
         let service = Service::start(&folder, &beside.issuer, &[]);
         service.pause();
         let (mut ours, mut ceiling, mut best) = (Vec::new(), Vec::new(), Vec::new());
@@ -31,8 +32,8 @@ pub fn measure(_: &Options, table: &mut Table) {
             service.go_on();
             ours.push(polls(&service).await);
             service.pause();
-            ceiling.push(bare(&beside.issuer, IN_FLIGHT, ROUND).await);
-            best.push(bare(&beside.issuer, FEW, ROUND).await);
+            ceiling.push(bare(&beside.issuer, &codes, IN_FLIGHT, ROUND).await);
+            best.push(bare(&beside.issuer, &codes, FEW, ROUND).await);
         }
         let ours = median(ours);
         let what = format!("polls, {IN_FLIGHT} in flight allowed, {SESSIONS} sessions");
@@ -50,22 +51,22 @@ async fn polls(service: &Service) -> f64 {
     (count().await - before) / begun.elapsed().as_secs_f64()
 }
 
-/// A bare loop against the same provider; each task polls a code of its own.
-async fn bare(issuer: &str, tasks: usize, time: Duration) -> f64 {
+/// Bare loops against the same provider, with the same codes; each task has a share of its own.
+async fn bare(issuer: &str, codes: &[String], tasks: usize, time: Duration) -> f64 {
     let http = client(None).expect("a client");
+    let shares = RefCell::new(codes.chunks(codes.len().div_ceil(tasks)));
     rate(tasks, time, |meter| {
-        let (http, issuer) = (http.clone(), issuer.to_owned());
+        let (http, url) = (http.clone(), format!("{issuer}/token"));
+        let codes = shares.borrow_mut().next().expect("a share for each").to_vec();
         async move {
-            let verifier = "v".repeat(43);
-            let code = device(&http, &issuer, &verifier).await.device_code;
-            let url = format!("{issuer}/token");
-            let form = [
-                ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
-                ("device_code", &code),
-                ("client_id", "demo-tv"),
-                ("code_verifier", &verifier),
-            ];
-            loop {
+            let verifier = verifier();
+            for code in codes.iter().cycle() {
+                let form = [
+                    ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+                    ("device_code", code),
+                    ("client_id", "demo-tv"),
+                    ("code_verifier", &verifier),
+                ];
                 let answer = http.post(&url).form(&form).header("accept", "application/json").send().await.expect("an answer");
                 assert_eq!(answer.status(), 400);
                 answer.bytes().await.expect("a body");

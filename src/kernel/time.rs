@@ -29,8 +29,8 @@ impl Add<Duration> for Timestamp {
 
     /// Rounds up to a whole millisecond, so that a wait is never cut short.
     fn add(self, wait: Duration) -> Self {
-        let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(millis))
+        let millis = u64::from(wait.subsec_nanos().div_ceil(1_000_000));
+        Self(self.0.saturating_add(wait.as_secs().saturating_mul(1000)).saturating_add(millis))
     }
 }
 

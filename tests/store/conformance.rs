@@ -41,6 +41,7 @@ fn told(row: Loaded) -> (SessionId, String) {
 
 on_every_database!(
     a_row_is_written_only_onto_the_expected_version,
+    in_a_batch_each_row_is_judged_by_itself,
     sessions_in_every_state_survive_a_restart,
     sessions_in_every_state_survive_a_crash,
     more_than_a_page_is_loaded,
@@ -62,6 +63,20 @@ async fn a_row_is_written_only_onto_the_expected_version(database: Database) {
     assert_eq!(store.save(1, Arc::clone(&authorized)).await, Ok(()));
     assert_eq!(store.save(1, authorized).await, Err(StoreError::Conflict), "it is at 2");
     assert_eq!(store.version(id).await, Ok(Some(2)));
+}
+
+async fn in_a_batch_each_row_is_judged_by_itself(database: Database) {
+    let store = open(&database).await;
+    let ids: Vec<_> = (0..20).map(|_| Uuid::new_v4()).collect();
+    for id in &ids {
+        put(&store, &sample::pending(*id)).await;
+    }
+    let save = |(place, id): (usize, &Uuid)| store.save(if place % 3 == 1 { 0 } else { 1 }, Arc::new(sample::authorized(*id)));
+    let saved = join_all(ids.iter().enumerate().map(save)).await;
+    for (place, (id, saved)) in ids.iter().zip(saved).enumerate() {
+        let (expected, version) = if place % 3 == 1 { (Err(StoreError::Conflict), 1) } else { (Ok(()), 2) };
+        assert_eq!((saved, store.version(*id).await), (expected, Ok(Some(version))), "{place}");
+    }
 }
 
 async fn in_every_state(store: &Arc<dyn Store>) -> Vec<(SessionId, String)> {
