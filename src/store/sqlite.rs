@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::query::Query;
+use sqlx::query::QueryScalar;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnectOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, Row as _, SqliteConnection};
 use uuid::Uuid;
@@ -143,8 +143,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
 
 impl Backend for SqliteFile {
     async fn commit(&mut self, batch: &[Op]) -> Result<Vec<bool>, Fault> {
-        let refused = match self.transaction(batch).await {
-            Ok(refused) => refused,
+        let written = match self.transaction(batch).await {
+            Ok(written) => written,
             Err(error) => {
                 // Where the failure has ended the transaction already, there is none to roll back.
                 let _ = sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await;
@@ -155,7 +155,7 @@ impl Backend for SqliteFile {
         if self.unmerged >= CHECKPOINT_ROWS {
             self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)").await?;
         }
-        Ok(batch.iter().map(|op| !refused.contains(&op.id())).collect())
+        Ok(batch.iter().map(|op| matches!(op, Op::Remove(_)) || written.contains(&op.id())).collect())
     }
 
     async fn version(&mut self, id: Uuid) -> Result<Option<i64>, Fault> {
@@ -200,7 +200,7 @@ impl Backend for SqliteFile {
 }
 
 impl SqliteFile {
-    /// Returns the ids of the rows that were not saved, as the stored version was another.
+    /// Returns the ids of the rows that were saved.
     async fn transaction(&mut self, batch: &[Op]) -> Result<HashSet<Uuid>, sqlx::Error> {
         let (mut saved, mut removed) = (Vec::new(), Vec::new());
         for op in batch {
@@ -210,21 +210,16 @@ impl SqliteFile {
             }
         }
         let connection = &mut self.connection;
-        let mut refused = HashSet::new();
+        let mut written = HashSet::with_capacity(batch.len());
         // One statement is a transaction of its own, and each further one a round trip to the connection's thread.
         let several = saved.len().div_ceil(ROWS) + removed.len().div_ceil(ROWS) > 1;
         if several {
             sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         }
         for chunk in saved.chunks(ROWS) {
-            let query = sqlx::query(AssertSqlSafe(save(chunk.len())));
+            let query = sqlx::query_scalar(AssertSqlSafe(save(chunk.len())));
             let query = chunk.iter().fold(query, |query, (expected, row)| bind(query, *expected, row));
-            if query.execute(&mut *connection).await?.rows_affected() < chunk.len() as u64 {
-                let query = sqlx::query_scalar(AssertSqlSafe(kept(chunk.len())));
-                let query = chunk.iter().fold(query, |query, (_, row)| query.bind(row.id).bind(&*row.seal));
-                let kept: HashSet<Uuid> = query.fetch_all(&mut *connection).await?.into_iter().collect();
-                refused.extend(chunk.iter().map(|(_, row)| row.id).filter(|id| !kept.contains(id)));
-            }
+            written.extend(query.fetch_all(&mut *connection).await?);
         }
         for chunk in removed.chunks(ROWS) {
             let query = sqlx::query(AssertSqlSafe(format!("DELETE FROM sessions WHERE id IN ({})", vec!["?"; chunk.len()].join(","))));
@@ -233,7 +228,7 @@ impl SqliteFile {
         if several {
             sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
         }
-        Ok(refused)
+        Ok(written)
     }
 
     async fn checkpoint(&mut self, pragma: &'static str) -> Result<(), Fault> {
@@ -245,21 +240,16 @@ impl SqliteFile {
 
 // === statements ===
 
-type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
+type Bound<'q> = QueryScalar<'q, Sqlite, Uuid, SqliteArguments>;
 
-/// Writes those of so many rows whose stored version is the expected one.
+/// Writes those of so many rows whose stored version is the expected one, and returns their ids.
 fn save(rows: usize) -> String {
     const TUPLE: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
     const COLUMNS: &str = columns!();
     let (tuples, values) = (vec![TUPLE; rows].join(","), COLUMNS.replace(", ", ", excluded."));
     format!(
-        "WITH next (expected, {COLUMNS}) AS (VALUES {tuples}) INSERT INTO sessions ({COLUMNS}) SELECT {COLUMNS} FROM next WHERE expected = ifnull((SELECT version FROM sessions WHERE id = next.id), 0) ON CONFLICT (id) DO UPDATE SET ({COLUMNS}) = (excluded.{values})"
+        "WITH next (expected, {COLUMNS}) AS (VALUES {tuples}) INSERT INTO sessions ({COLUMNS}) SELECT {COLUMNS} FROM next WHERE expected = ifnull((SELECT version FROM sessions WHERE id = next.id), 0) ON CONFLICT (id) DO UPDATE SET ({COLUMNS}) = (excluded.{values}) RETURNING id"
     )
-}
-
-/// Which of so many rows are there, as no two rows have the same seal.
-fn kept(rows: usize) -> String {
-    format!("SELECT id FROM sessions WHERE (id, seal) IN (VALUES {})", vec!["(?,?)"; rows].join(","))
 }
 
 fn bind<'q>(query: Bound<'q>, expected: i64, row: &'q Row) -> Bound<'q> {
