@@ -29,6 +29,8 @@ pub struct SqliteFile {
 }
 
 const MIGRATIONS: &Scripts = &[(1, "sessions", include_str!("../../migrations/sqlite/0001_sessions.sql"))];
+/// The table in which sqlx keeps which migrations were applied. It is made before the first of them.
+const MIGRATED: &str = "_sqlx_migrations";
 /// Set by the first migration.
 const APPLICATION_ID: i32 = 0x616e_7472;
 const BUSY: Duration = Duration::from_secs(2);
@@ -94,14 +96,18 @@ async fn inspect(path: &Path) -> Result<Vec<String>, OpenError> {
         .map_err(damaged)?
         .into_iter()
         .collect();
-    if tables.is_empty() {
+    let applied: Option<i64> = match tables.contains(MIGRATED) {
+        true => sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut file).await.map_err(damaged)?,
+        false => None,
+    };
+    // Nothing yet, or the table of migrations alone: the first start was cut off before the first of them.
+    if applied.is_none() && tables.iter().all(|table| table == MIGRATED) {
         return Ok(Vec::new());
     }
     let application_id: i32 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut file).await.map_err(damaged)?;
-    if application_id != APPLICATION_ID || !tables.contains("_sqlx_migrations") {
+    if application_id != APPLICATION_ID || applied.is_none() {
         return Err(refusal(path, "is a database of another program; give Anteroom a file of its own"));
     }
-    let applied = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut file).await.map_err(damaged)?;
     schema::refuse_newer(MIGRATIONS, applied, &path.display().to_string())?;
     file.close().await.map_err(damaged)?;
     second.close().await.map_err(damaged)?;

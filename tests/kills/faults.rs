@@ -101,6 +101,24 @@ async fn a_full_disk_stops_what_is_new_and_loses_nothing() {
     assert_eq!(answered(http.create("second").await).0, 201, "its key was freed");
 }
 
+#[test]
+fn a_first_start_that_was_cut_off_anywhere_is_made_up_for_by_the_next() {
+    for point in ["after:write", "after:sync"] {
+        let mut survived = 0;
+        for number in 1.. {
+            let scratch = Scratch::default();
+            configure(&scratch, "http://127.0.0.1:1");
+            if Service::start(&scratch, &[("KILL_AT", format!("{point}:{number}"))]).is_some() {
+                break;
+            }
+            Service::start(&scratch, &[]).expect("it starts");
+            survived = number;
+        }
+        eprintln!("cut off {survived} times {point}");
+        assert!(survived > 5, "a first start writes and syncs more than {survived} times");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledged_change_was_synced_alone_or_with_others() {
     const ALONE: u64 = 10;
