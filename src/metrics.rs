@@ -35,6 +35,7 @@ pub struct Metrics {
     requests: Family<Labels<3>, Counter>,
     request_seconds: Family<Labels<1>, Histogram>,
     routes: RwLock<BTreeMap<Box<str>, Route>>,
+    exchanges: RwLock<BTreeMap<Box<str>, Exchanges>>,
     commit_seconds: Histogram,
     batch_size: Histogram,
     store_queue: Gauge,
@@ -49,6 +50,9 @@ struct Route {
     /// By method and status.
     answers: BTreeMap<(&'static str, u16), Counter>,
 }
+
+/// Where the exchanges with one provider are counted, by errand and answer; looked up by every poll.
+type Exchanges = BTreeMap<(&'static str, &'static str), (Counter, Histogram)>;
 
 /// One exchange with a provider, as the poller saw it.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +86,7 @@ impl Default for Metrics {
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 3.0, 11))),
             routes: RwLock::default(),
+            exchanges: RwLock::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.5, 12)),
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
             store_queue: Gauge::default(),
@@ -147,11 +152,18 @@ impl Metrics {
     }
 
     pub fn asked(&self, asked: Asked<'_>) {
-        let provider = || [("provider", asked.provider.to_owned())];
-        let errand = ("errand", asked.errand);
-        self.asked.get_or_create(&(provider(), [errand, ("answer", asked.answer)])).inc();
-        self.answer_seconds.get_or_create(&(provider(), [errand])).observe(asked.took.as_secs_f64());
-        self.lateness_seconds.observe(asked.late.as_secs_f64());
+        let Asked { provider, errand, answer, took, late } = asked;
+        self.lateness_seconds.observe(late.as_secs_f64());
+        if let Some((counter, seconds)) = self.exchanges.read().get(provider).and_then(|known| known.get(&(errand, answer))) {
+            counter.inc();
+            return seconds.observe(took.as_secs_f64());
+        }
+        let (provider, errand) = ([("provider", provider.to_owned())], ("errand", errand));
+        let counter = self.asked.get_or_create_owned(&(provider.clone(), [errand, ("answer", answer)]));
+        let seconds = self.answer_seconds.get_or_create_owned(&(provider, [errand]));
+        counter.inc();
+        seconds.observe(took.as_secs_f64());
+        self.exchanges.write().entry(asked.provider.into()).or_default().insert((asked.errand, answer), (counter, seconds));
     }
 
     /// `task` is `poller` or `scheduler`, `cause` is `panicked` or `hung`.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::query::QueryScalar;
+use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnectOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, Row as _, SqliteConnection};
 use uuid::Uuid;
@@ -149,19 +149,21 @@ fn options(path: &Path) -> SqliteConnectOptions {
 
 impl Backend for SqliteFile {
     async fn commit(&mut self, batch: &[Op]) -> Result<Vec<bool>, Fault> {
-        let written = match self.transaction(batch).await {
-            Ok(written) => written,
+        let doubtful = match self.transaction(batch).await {
+            Ok(doubtful) => doubtful,
             Err(error) => {
                 // Where the failure has ended the transaction already, there is none to roll back.
                 let _ = sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await;
                 return Err(fault(&error));
             }
         };
+        // What was written is durable by now, whatever comes of looking.
+        let refused = self.refused(&doubtful).await.map_err(|error| Fault::Unknown(error.to_string()))?;
         self.unmerged += batch.len();
         if self.unmerged >= CHECKPOINT_ROWS {
             self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)").await?;
         }
-        Ok(batch.iter().map(|op| matches!(op, Op::Remove(_)) || written.contains(&op.id())).collect())
+        Ok(batch.iter().map(|op| !refused.contains(&op.id())).collect())
     }
 
     async fn version(&mut self, id: Uuid) -> Result<Option<i64>, Fault> {
@@ -206,9 +208,10 @@ impl Backend for SqliteFile {
 }
 
 impl SqliteFile {
-    /// Returns the ids of the rows that were saved.
-    async fn transaction(&mut self, batch: &[Op]) -> Result<HashSet<Uuid>, sqlx::Error> {
-        let (mut saved, mut removed) = (Vec::new(), Vec::new());
+    /// Returns the rows of the statements that did not write all of theirs. SQLite tells how many it wrote and not which: each row
+    /// that it names wakes the task that waits for it, so that much of a commit would be spent on that.
+    async fn transaction<'a>(&mut self, batch: &'a [Op]) -> Result<Vec<&'a Row>, sqlx::Error> {
+        let (mut saved, mut removed, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
         for op in batch {
             match op {
                 Op::Save { expected, row } => saved.push((*expected, &**row)),
@@ -216,16 +219,17 @@ impl SqliteFile {
             }
         }
         let connection = &mut self.connection;
-        let mut written = HashSet::with_capacity(batch.len());
         // One statement is a transaction of its own, and each further one a round trip to the connection's thread.
         let several = saved.len().div_ceil(ROWS) + removed.len().div_ceil(ROWS) > 1;
         if several {
             sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         }
         for chunk in saved.chunks(ROWS) {
-            let query = sqlx::query_scalar(AssertSqlSafe(save(chunk.len())));
+            let query = sqlx::query(AssertSqlSafe(save(chunk.len())));
             let query = chunk.iter().fold(query, |query, (expected, row)| bind(query, *expected, row));
-            written.extend(query.fetch_all(&mut *connection).await?);
+            if query.execute(&mut *connection).await?.rows_affected() < chunk.len() as u64 {
+                doubtful.extend(chunk.iter().map(|(_, row)| *row));
+            }
         }
         for chunk in removed.chunks(ROWS) {
             let query = sqlx::query(AssertSqlSafe(format!("DELETE FROM sessions WHERE id IN ({})", vec!["?"; chunk.len()].join(","))));
@@ -234,7 +238,20 @@ impl SqliteFile {
         if several {
             sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
         }
-        Ok(written)
+        Ok(doubtful)
+    }
+
+    /// Returns the ids of those rows that were not written.
+    async fn refused(&mut self, rows: &[&Row]) -> Result<HashSet<Uuid>, sqlx::Error> {
+        let mut refused: HashSet<Uuid> = rows.iter().map(|row| row.id).collect();
+        for chunk in rows.chunks(ROWS) {
+            let query = sqlx::query_scalar(AssertSqlSafe(written(chunk.len())));
+            let query = chunk.iter().fold(query, |query, row| query.bind(row.id).bind(&*row.seal));
+            for id in query.fetch_all(&mut self.connection).await? {
+                refused.remove(&id);
+            }
+        }
+        Ok(refused)
     }
 
     async fn checkpoint(&mut self, pragma: &'static str) -> Result<(), Fault> {
@@ -246,16 +263,23 @@ impl SqliteFile {
 
 // === statements ===
 
-type Bound<'q> = QueryScalar<'q, Sqlite, Uuid, SqliteArguments>;
+type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
 
-/// Writes those of so many rows whose stored version is the expected one, and returns their ids.
+/// Writes those of so many rows whose stored version is the expected one. An id that is there already is not set again, or its
+/// entry in the index would be written as well: another page, somewhere, for each row.
 fn save(rows: usize) -> String {
     const TUPLE: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
     const COLUMNS: &str = columns!();
-    let (tuples, values) = (vec![TUPLE; rows].join(","), COLUMNS.replace(", ", ", excluded."));
+    let (tuples, but_id) = (vec![TUPLE; rows].join(","), COLUMNS.trim_start_matches("id, "));
+    let values = but_id.replace(", ", ", excluded.");
     format!(
-        "WITH next (expected, {COLUMNS}) AS (VALUES {tuples}) INSERT INTO sessions ({COLUMNS}) SELECT {COLUMNS} FROM next WHERE expected = ifnull((SELECT version FROM sessions WHERE id = next.id), 0) ON CONFLICT (id) DO UPDATE SET ({COLUMNS}) = (excluded.{values}) RETURNING id"
+        "WITH next (expected, {COLUMNS}) AS (VALUES {tuples}) INSERT INTO sessions ({COLUMNS}) SELECT {COLUMNS} FROM next WHERE expected = ifnull((SELECT version FROM sessions WHERE id = next.id), 0) ON CONFLICT (id) DO UPDATE SET ({but_id}) = (excluded.{values})"
     )
+}
+
+/// Which of so many rows are there; no two have the same seal.
+fn written(rows: usize) -> String {
+    format!("SELECT id FROM sessions WHERE (id, seal) IN (VALUES {})", vec!["(?,?)"; rows].join(","))
 }
 
 fn bind<'q>(query: Bound<'q>, expected: i64, row: &'q Row) -> Bound<'q> {
