@@ -1,4 +1,4 @@
-//! The processes beside us. Each ends with its handle.
+//! The processes beside us: the service and the provider. Each ends with its handle.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -9,10 +9,6 @@ use std::time::{Duration, Instant};
 
 use anteroom::clock::SystemClock;
 use anteroom::demo::{Answer, DevProvider, Endpoint, Options, Recording};
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use axum::routing::get;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::Client;
@@ -212,78 +208,15 @@ pub fn provide(args: &[String]) {
     }
 }
 
-// === the bare server ===
-
-/// Answers every read with the same bytes, on the same accept loop, and does nothing else.
-pub struct Bare {
-    child: Child,
-    input: Option<ChildStdin>,
-    pub address: SocketAddr,
-}
-
-/// Status, header and body of an answer.
-pub type Recorded = (u16, Vec<(String, String)>, String);
-
-impl Bare {
-    /// `unchanged` is what a conditional request gets.
-    pub fn start(found: &Recorded, unchanged: &Recorded) -> Self {
-        let (child, mut input, mut output) = ourselves(&["--bare"]);
-        let recorded = serde_json::to_string(&[found, unchanged]).expect("JSON");
-        writeln!(input, "{recorded}").expect("the server lives");
-        let address = line(&mut output).parse().expect("an address");
-        Self { child, input: Some(input), address }
-    }
-}
-
-impl Drop for Bare {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        let _ = self.child.wait();
-    }
-}
-
-/// What the bare server's process does until its input ends.
-pub fn answer_bare() {
-    let mut input = std::io::stdin().lines();
-    let recorded = input.next().expect("the answers").expect("text");
-    let [found, unchanged]: [Recorded; 2] = serde_json::from_str(&recorded).expect("two answers");
-    let (found, unchanged) = (replayed(found), replayed(unchanged));
-    let answer = async move |headers: HeaderMap| {
-        let (status, headers, body) = if headers.contains_key(header::IF_NONE_MATCH) { &unchanged } else { &found };
-        let mut response = Response::new(Body::from(body.clone()));
-        *response.status_mut() = *status;
-        *response.headers_mut() = headers.clone();
-        response
-    };
-    let router = Router::new().route("/sessions/{id}", get(answer));
-    let runtime = runtime();
-    let address = runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        tokio::spawn(anteroom::http::serve::serve(listener, router, Default::default(), Default::default()));
-        address
-    });
-    println!("{address}");
-    for _ in input {}
-}
-
-/// `Date` and `Content-Length` are written by hyper.
-fn replayed((status, recorded, body): Recorded) -> (StatusCode, HeaderMap, Bytes) {
-    let mut headers = HeaderMap::new();
-    for (name, value) in recorded.into_iter().filter(|(name, _)| name != "date" && name != "content-length") {
-        headers.append(HeaderName::try_from(name).expect("a name"), HeaderValue::try_from(value).expect("a value"));
-    }
-    (StatusCode::from_u16(status).expect("a status"), headers, Bytes::from(body))
-}
-
-fn ourselves(args: &[&str]) -> (Child, ChildStdin, BufReader<ChildStdout>) {
+/// This program again, as another contestant.
+pub fn ourselves(args: &[&str]) -> (Child, ChildStdin, BufReader<ChildStdout>) {
     let program = std::env::current_exe().expect("this program");
     let mut child = Command::new(program).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("this program again");
     let (input, output) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
     (child, input, BufReader::new(output))
 }
 
-fn line(output: &mut impl BufRead) -> String {
+pub fn line(output: &mut impl BufRead) -> String {
     let mut line = String::new();
     output.read_line(&mut line).expect("a pipe");
     line.trim_end().to_owned()

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::child::Recorded;
+use super::bare::Recorded;
 
 /// One connection.
 pub struct Client {
@@ -51,8 +51,7 @@ impl Client {
         &self.buffer[self.body..]
     }
 
-    /// The last answer, to be given again.
-    pub fn recorded(&self) -> Recorded {
+    fn recorded(&self) -> Recorded {
         let headers = self.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         (self.head()[9..12].parse().expect("a status"), headers, String::from_utf8(self.body().to_vec()).expect("text"))
     }
@@ -74,6 +73,13 @@ impl Client {
         let read = self.stream.read_buf(&mut self.buffer).await.expect("an open connection");
         assert!(read > 0, "the connection was closed");
     }
+}
+
+/// The answer to `request`, to be given again.
+pub async fn recorded(address: SocketAddr, request: &str) -> Recorded {
+    let mut client = Client::connect(address).await;
+    client.ask(request.as_bytes()).await;
+    client.recorded()
 }
 
 /// A sign-in, as whoever began it knows it.

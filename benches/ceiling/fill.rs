@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anteroom::clock::SystemClock;
+use anteroom::config::Config;
 use anteroom::kernel::session::Session;
 use anteroom::kernel::verdict::{Began, DeviceCode, Prompt};
-use anteroom::provider::exchange::client;
+use anteroom::provider::exchange::client_for;
 use anteroom::store::{Store, sqlite};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -41,7 +42,7 @@ pub async fn keep(folder: &Folder, sessions: Vec<Session>) {
 }
 
 /// Saves each with the version that it follows, so many at once.
-pub async fn save(store: &Arc<impl Store>, changes: Vec<(u64, Session)>, at_once: usize) {
+pub async fn save(store: &Arc<impl Store + ?Sized>, changes: Vec<(u64, Session)>, at_once: usize) {
     let changes = Arc::new(Mutex::new(changes.into_iter()));
     let mut tasks = JoinSet::new();
     for _ in 0..at_once {
@@ -58,26 +59,48 @@ pub async fn save(store: &Arc<impl Store>, changes: Vec<(u64, Session)>, at_once
 
 /// Keeps `count` sign-ins that wait, with codes that the provider knows; returns the device codes.
 pub async fn waiting(folder: &Folder, issuer: &str, count: usize) -> Vec<String> {
-    let (http, clock) = (client(None).expect("a client"), SystemClock::start());
-    let verifier = verifier();
-    let token_endpoint: Arc<str> = format!("{issuer}/token").into();
-    let session = |device: Device| {
-        let now = clock.now();
-        let device_code = DeviceCode::new(&device.device_code, Some(&verifier), Arc::clone(&token_endpoint));
-        let prompt = Prompt {
-            user_code: device.user_code,
-            verification_uri: device.verification_uri,
-            verification_uri_complete: Some(device.verification_uri_complete),
-            expires_at: now + Duration::from_secs(device.expires_in),
-        };
-        let interval = Some(Duration::from_secs(device.interval));
-        sample::begun(Began { device_code: Arc::new(device_code), prompt, interval }, now)
-    };
-    let devices = stream::iter(0..count).map(|_| device(&http, issuer, &verifier)).buffer_unordered(AT_ONCE);
-    let devices: Vec<Device> = devices.collect().await;
-    let codes = devices.iter().map(|device| device.device_code.clone()).collect();
-    keep(folder, devices.into_iter().map(session).collect()).await;
+    let http = http(issuer);
+    let begun = stream::iter(0..count).map(|_| asked(&http, issuer)).buffer_unordered(AT_ONCE);
+    let (sessions, codes) = begun.unzip::<_, _, Vec<_>, Vec<_>>().await;
+    keep(folder, sessions).await;
     codes
+}
+
+/// Keeps `count` sign-ins that are authorized; returns their claims, each with the version that it follows.
+pub async fn claims(store: &Arc<impl Store + ?Sized>, count: usize) -> Vec<(u64, Session)> {
+    let clock = SystemClock::start();
+    let authorized: Vec<_> = (0..count).map(|_| sample::authorized(clock.now())).collect();
+    save(store, authorized.iter().map(|(session, _)| (0, session.clone())).collect(), AT_ONCE).await;
+    let claimed = |(session, at): (Session, _)| (session.version(), session.claim(Some([1; 32]), at).expect("tokens").1.expect("a change"));
+    authorized.into_iter().map(claimed).collect()
+}
+
+/// A sign-in with a code that the provider has just given, and its device code.
+pub async fn asked(http: &reqwest::Client, issuer: &str) -> (Session, String) {
+    let verifier = verifier();
+    let device = device(http, issuer, &verifier).await;
+    let now = SystemClock::start().now();
+    let device_code = DeviceCode::new(&device.device_code, Some(&verifier), format!("{issuer}/token").into());
+    let prompt = Prompt {
+        user_code: device.user_code,
+        verification_uri: device.verification_uri,
+        verification_uri_complete: Some(device.verification_uri_complete),
+        expires_at: now + Duration::from_secs(device.expires_in),
+    };
+    let interval = Some(Duration::from_secs(device.interval));
+    (sample::begun(Began { device_code: Arc::new(device_code), prompt, interval }, now), device.device_code)
+}
+
+/// The client that the service makes of these settings.
+pub fn http(issuer: &str) -> reqwest::Client {
+    let settings = [
+        ("ANTEROOM_STORE__URL", "memory:"),
+        ("ANTEROOM_PROVIDERS__DEMO__ISSUER", issuer),
+        ("ANTEROOM_PROVIDERS__DEMO__CLIENT_ID", "demo-tv"),
+        ("ANTEROOM_PROVIDERS__DEMO__MAX_IN_FLIGHT", "1000"),
+    ];
+    let config = Config::load(None, settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter());
+    client_for(&config.expect("a configuration").providers[0]).expect("a client")
 }
 
 /// Behind the challenges of all codes that are had here.

@@ -7,6 +7,7 @@
 //! Every contestant has a process of its own: the service is the program as it is shipped, the provider and the bare servers are
 //! this binary again, and the load comes from here. What needs to see inside, the moment of a verdict or of a panic, runs here.
 
+mod bare;
 mod child;
 mod churn;
 mod client;
@@ -84,7 +85,7 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.first().map(String::as_str) {
         Some("--provider") => child::provide(&args[1..]),
-        Some("--bare") => child::answer_bare(),
+        Some("--bare") => bare::answer(),
         _ => measure(&Options::read(args.into_iter())),
     }
 }

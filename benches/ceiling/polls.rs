@@ -3,10 +3,8 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use anteroom::provider::exchange::client;
-
 use super::child::{Beside, Folder, Service};
-use super::fill::{verifier, waiting};
+use super::fill::{http, verifier, waiting};
 use super::rate::{median, rate};
 use super::table::Table;
 use super::{Options, runtime};
@@ -53,7 +51,7 @@ async fn polls(service: &Service) -> f64 {
 
 /// Bare loops against the same provider, with the same codes; each task has a share of its own.
 async fn bare(issuer: &str, codes: &[String], tasks: usize, time: Duration) -> f64 {
-    let http = client(None).expect("a client");
+    let http = http(issuer);
     let shares = RefCell::new(codes.chunks(codes.len().div_ceil(tasks)));
     rate(tasks, time, |meter| {
         let (http, url) = (http.clone(), format!("{issuer}/token"));

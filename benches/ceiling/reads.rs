@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::child::{Bare, Beside, Folder, Recorded, Service};
-use super::client::{Client, begin};
+use super::bare::Bare;
+use super::child::{Beside, Folder, Service};
+use super::client::{Client, begin, recorded};
 use super::rate::{answers, median};
 use super::table::Table;
 use super::{Options, runtime};
@@ -25,7 +26,7 @@ pub fn measure(_: &Options, table: &mut Table) {
         let tag = found.1.iter().find_map(|(name, value)| (name == "etag").then_some(value)).expect("an ETag");
         let conditional = read.replace("Host: x", &format!("Host: x\r\nIf-None-Match: {tag}"));
         let unchanged = recorded(service.address, &conditional).await;
-        let bare = Bare::start(&found, &unchanged);
+        let bare = Bare::reading(found, unchanged);
         for request in [&read, &conditional] {
             assert_eq!(length(service.address, request).await, length(bare.address, request).await, "not the same bytes");
         }
@@ -49,12 +50,6 @@ async fn in_turns(ours: SocketAddr, bare: SocketAddr, request: &str, status: u16
         ceiling.push(answers(bare, request, status, CLIENTS, ROUND).await);
     }
     (median(mine), median(ceiling))
-}
-
-async fn recorded(address: SocketAddr, request: &str) -> Recorded {
-    let mut client = Client::connect(address).await;
-    client.ask(request.as_bytes()).await;
-    client.recorded()
 }
 
 async fn length(address: SocketAddr, request: &str) -> usize {

@@ -1,23 +1,24 @@
-//! What is durable before it is acknowledged: beginning sign-ins, and claiming tokens.
+//! What is durable before it is acknowledged: beginning sign-ins, and claiming tokens. Each beside a part of the work alone, and
+//! beside a bare handler that has all of it to do: HTTP, the provider, the commit, on the same cores.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anteroom::clock::SystemClock;
-use anteroom::kernel::session::Session;
-use anteroom::provider::exchange::client;
 use anteroom::store::{Store, sqlite};
 
+use super::bare::Bare;
 use super::child::{Beside, DISTANCE, Folder, Service};
-use super::client::{BEGIN, Begun, begin, send};
-use super::fill::save;
+use super::client::{BEGIN, Begun, begin, recorded, send};
+use super::fill::{self, http, save};
 use super::rate::{answers, median, rate};
 use super::table::Table;
-use super::{Options, runtime, sample};
+use super::{Options, runtime};
 
 const CLIENTS: usize = 64;
-const ROUNDS: usize = 3;
-const ROUND: Duration = Duration::from_secs(3);
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(2);
 /// Claims in a round.
 const CLAIMS: usize = 8_000;
 
@@ -34,16 +35,20 @@ pub fn measure(_: &Options, table: &mut Table) {
 async fn begins(beside: Beside, away: &str, table: &mut Table) {
     let folder = Folder::new();
     let service = Service::start(&folder, &beside.issuer, &[]);
-    let (mut ours, mut ceiling) = (Vec::new(), Vec::new());
+    let bare = Bare::beginning(&folder, &beside.issuer, recorded(service.address, BEGIN).await);
+    let (mut ours, mut ceiling, mut handler) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         ours.push(answers(service.address, BEGIN, 201, CLIENTS, ROUND).await);
         ceiling.push(device_requests(&beside.issuer).await);
+        handler.push(answers(bare.address, BEGIN, 201, CLIENTS, ROUND).await);
     }
-    table.ratio(format!("POST /sessions, SQLite, {CLIENTS} clients{away}"), median(ours), median(ceiling), "/s", 0.60);
+    let (what, ours) = (format!("POST /sessions, SQLite, {CLIENTS} clients{away}"), median(ours));
+    table.ratio(&*what, ours, median(ceiling), "/s", 0.60);
+    table.ratio(format!("{what}, beside a bare handler that asks and commits"), ours, median(handler), "/s", 0.60);
 }
 
 async fn device_requests(issuer: &str) -> f64 {
-    let http = client(None).expect("a client");
+    let http = http(issuer);
     rate(CLIENTS, ROUND, |meter| {
         let (http, url) = (http.clone(), format!("{issuer}/device/code"));
         async move {
@@ -67,23 +72,32 @@ async fn claims(table: &mut Table) {
     let folder = Folder::new();
     let beside = Beside::approving();
     let service = Service::start(&folder, &beside.issuer, &[("CLAIM_TTL", "1h")]);
-    let mut sessions = begin(service.address, ROUNDS * CLAIMS).await;
+    let mut sessions = begin(service.address, ROUNDS * CLAIMS + 1).await;
     while service.series("anteroom_sessions{", "authorized").await < sessions.len() as f64 {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let (mut ours, mut ceiling, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+    let first = sessions.pop().expect("one more than is claimed in rounds");
+    let bare = Bare::claiming(&folder, ROUNDS * CLAIMS, recorded(service.address, &claim(&first)).await);
+    let (mut ours, mut ceiling, mut handler, mut sizes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let claimed = sessions.split_off(sessions.len() - CLAIMS);
         let commits_before = commits(&service).await;
-        let begun = Instant::now();
-        send(service.address, CLIENTS, claimed, claim, |status, body| assert_eq!(status, 200, "{}", String::from_utf8_lossy(body))).await;
-        ours.push(CLAIMS as f64 / begun.elapsed().as_secs_f64());
+        ours.push(claimed_in_a_second(service.address, claimed.clone()).await);
         let size = CLAIMS as f64 / (commits(&service).await - commits_before);
         ceiling.push(alone(&folder, round, size).await);
+        handler.push(claimed_in_a_second(bare.address, claimed).await);
         sizes.push(size);
     }
     let what = format!("claims, SQLite, {CLIENTS} clients, about {:.0} in a commit", median(sizes));
-    table.ratio(what, median(ours), median(ceiling), "/s", 0.70);
+    let ours = median(ours);
+    table.ratio(&*what, ours, median(ceiling), "/s", 0.70);
+    table.ratio(format!("{what}, beside a bare handler that commits"), ours, median(handler), "/s", 0.70);
+}
+
+async fn claimed_in_a_second(address: SocketAddr, sessions: Vec<Begun>) -> f64 {
+    let begun = Instant::now();
+    send(address, CLIENTS, sessions, claim, |status, body| assert_eq!(status, 200, "{}", String::from_utf8_lossy(body))).await;
+    CLAIMS as f64 / begun.elapsed().as_secs_f64()
 }
 
 fn claim(Begun { id, secret }: &Begun) -> String {
@@ -97,18 +111,13 @@ async fn commits(service: &Service) -> f64 {
 }
 
 async fn alone(folder: &Folder, round: usize, size: f64) -> f64 {
-    let clock = SystemClock::start();
     let name = |kind| folder.join(&format!("{round}.{kind}"));
-    let store = Arc::new(sqlite::open(&name("db"), &name("key"), Arc::clone(&clock)).await.expect("a database"));
-    let authorized: Vec<_> = (0..CLAIMS).map(|_| sample::authorized(clock.now())).collect();
-    let stored = authorized.iter().map(|(session, _)| (0, session.clone())).collect();
-    save(&store, stored, CLIENTS).await;
-    let claimed = |(session, at): (Session, _)| (session.version(), session.claim(Some([1; 32]), at).expect("tokens").1.expect("a change"));
-    let claimed: Vec<_> = authorized.into_iter().map(claimed).collect();
+    let store = Arc::new(sqlite::open(&name("db"), &name("key"), SystemClock::start()).await.expect("a database"));
+    let claims = fill::claims(&store, CLAIMS).await;
     // While one half is committed the other half gathers.
     let at_once = (2.0 * size).round() as usize;
     let begun = Instant::now();
-    save(&store, claimed, at_once).await;
+    save(&store, claims, at_once).await;
     let rate = CLAIMS as f64 / begun.elapsed().as_secs_f64();
     store.close().await;
     rate
