@@ -17,6 +17,7 @@
 
 mod deadline;
 mod ending;
+mod errand;
 mod exchange;
 pub mod record;
 mod renewal;
@@ -28,6 +29,8 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 pub use self::deadline::{Due, Urgency};
+pub use self::errand::{Attempt, Errand};
+use self::errand::{Kind, OpenAttempt};
 pub use self::renewal::MAX_RENEWALS;
 use self::renewal::Renewal;
 use super::pace::Pace;
@@ -180,60 +183,6 @@ struct Revocation {
     until: Timestamp,
     /// Tokens of an earlier code, whose turn comes after these.
     then: Option<Arc<Revocation>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct OpenAttempt {
-    since: Timestamp,
-    answered: bool,
-    kind: Kind,
-}
-
-/// Which [`Errand`] an attempt is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    Begin,
-    Poll,
-    Verify,
-    Revoke,
-}
-
-/// The number of an exchange with the provider. Only the latest, while it is open, may be reported.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Attempt(u32);
-
-/// What an attempt is for.
-#[derive(Clone, Debug)]
-pub enum Errand {
-    /// The device authorization request (RFC 8628 §3.1).
-    Begin,
-    /// A device access token request (RFC 8628 §3.4).
-    Poll(Arc<DeviceCode>),
-    /// To verify the ID token that came with these tokens.
-    Verify(Arc<Grant>),
-    /// A token revocation request (RFC 7009 §2.1).
-    Revoke(Arc<Grant>),
-}
-
-impl Errand {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Begin => Kind::Begin,
-            Self::Poll(_) => Kind::Poll,
-            Self::Verify(_) => Kind::Verify,
-            Self::Revoke(_) => Kind::Revoke,
-        }
-    }
-
-    /// For metrics and logs.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Begin => "begin",
-            Self::Poll(_) => "poll",
-            Self::Verify(_) => "verify",
-            Self::Revoke(_) => "revoke",
-        }
-    }
 }
 
 /// How long things are kept; from the configuration.
