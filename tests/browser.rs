@@ -24,7 +24,8 @@ fn people_sign_in_with_a_real_browser() {
     }
     let demo = Demo::start();
     let done = Command::new(node)
-        .args(["--test", "--test-reporter=spec", "--test-timeout=90000"])
+        // For all scenarios together, each of which has time limits of its own: only against one that hangs.
+        .args(["--test", "--test-reporter=spec", "--test-timeout=300000"])
         .arg(folder.join("pages.mjs"))
         .env("TV", &demo.tv)
         .env("PROVIDER", &demo.provider)

@@ -14,9 +14,9 @@ const SESSIONS: usize = 60_000;
 const IN_FLIGHT: usize = 1_000;
 /// With as many a bare loop is quickest, as all that it needs stays in the processor's cache.
 const FEW: usize = 64;
-const ROUNDS: usize = 4;
-const ROUND: Duration = Duration::from_secs(4);
-const WARM_UP: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 7;
+const ROUND: Duration = Duration::from_secs(2);
+const WARM_UP: Duration = Duration::from_secs(1);
 
 pub fn measure(_: &Options, table: &mut Table) {
     let folder = Folder::new();

@@ -11,8 +11,8 @@ use super::table::Table;
 use super::{Options, runtime};
 
 const CLIENTS: usize = 64;
-const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_secs(1);
+const ROUNDS: usize = 15;
+const ROUND: Duration = Duration::from_millis(400);
 const POLLED: usize = 10_000;
 
 pub fn measure(_: &Options, table: &mut Table) {

@@ -17,10 +17,10 @@ use super::table::Table;
 use super::{Options, runtime};
 
 const CLIENTS: usize = 64;
-const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 9;
+const ROUND: Duration = Duration::from_secs(1);
 /// Claims in a round.
-const CLAIMS: usize = 8_000;
+const CLAIMS: usize = 5_000;
 
 pub fn measure(_: &Options, table: &mut Table) {
     runtime().block_on(async {
