@@ -228,8 +228,6 @@ impl<B: Backend> Work<B> {
                 () = self.clock.sleep_until(until) => {}
             }
             self.waiting.extend(received);
-            // Whoever is about to ask comes along, and one sync does for more of them. Where nobody is, this takes no time.
-            tokio::task::yield_now().await;
         }
         while self.waiting.len() < BATCH
             && let Ok(order) = self.orders.try_recv()
