@@ -158,8 +158,8 @@ impl Backend for SqliteFile {
             }
         };
         // What was written is durable by now, whatever comes of looking.
-        let refused = self.refused(&doubtful).await.map_err(|error| Fault::Unknown(error.to_string()))?;
         self.unmerged += batch.len();
+        let refused = self.refused(&doubtful).await.map_err(|error| Fault::Unknown(error.to_string()))?;
         if self.unmerged >= CHECKPOINT_ROWS {
             self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)").await?;
         }
