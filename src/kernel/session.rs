@@ -21,6 +21,7 @@ mod errand;
 mod exchange;
 pub mod record;
 mod renewal;
+mod status;
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub use self::errand::{Attempt, Errand};
 use self::errand::{Kind, OpenAttempt};
 pub use self::renewal::MAX_RENEWALS;
 use self::renewal::Renewal;
+pub use self::status::Status;
 use super::pace::Pace;
 use super::time::Timestamp;
 use super::verdict::{DeviceCode, Failure, Grant, Prompt};
@@ -192,18 +194,6 @@ pub struct Terms {
     pub claim_ttl: Duration,
     /// How long a settled session stays readable.
     pub retention: Duration,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Status {
-    Starting,
-    Pending,
-    Authorized,
-    Claimed,
-    Denied,
-    Expired,
-    Cancelled,
-    Failed,
 }
 
 /// Why a change was refused. The session is as it was.
@@ -432,27 +422,5 @@ impl Extras {
 impl From<Kept> for Session {
     fn from(kept: Kept) -> Self {
         Self { kept: Arc::new(kept), polling: Polling::default(), attempts: 0, open_attempt: None }
-    }
-}
-
-impl Status {
-    pub const ALL: [Self; 8] =
-        [Self::Starting, Self::Pending, Self::Authorized, Self::Claimed, Self::Denied, Self::Expired, Self::Cancelled, Self::Failed];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Pending => "pending",
-            Self::Authorized => "authorized",
-            Self::Claimed => "claimed",
-            Self::Denied => "denied",
-            Self::Expired => "expired",
-            Self::Cancelled => "cancelled",
-            Self::Failed => "failed",
-        }
-    }
-
-    pub fn is_settled(self) -> bool {
-        matches!(self, Self::Claimed | Self::Denied | Self::Expired | Self::Cancelled | Self::Failed)
     }
 }
