@@ -1,5 +1,7 @@
 //! SQLite, embedded: one file, one process, every acknowledged change synced to the disk.
 
+mod merger;
+
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,6 +14,7 @@ use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnectOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, Row as _, SqliteConnection};
 use uuid::Uuid;
 
+use self::merger::Merger;
 use super::row::{Columns, Row, columns};
 use super::schema::{self, Scripts};
 use super::seal::Keyring;
@@ -22,8 +25,11 @@ use crate::clock::Clock;
 
 pub struct SqliteFile {
     connection: SqliteConnection,
-    /// Rows written since the last checkpoint.
+    merger: Merger,
+    /// Rows written since the last merge began.
     unmerged: usize,
+    /// Rows written since the WAL last began anew.
+    in_wal: usize,
     /// Held as long as the file is ours.
     _lock: File,
 }
@@ -34,8 +40,10 @@ const MIGRATED: &str = "_sqlx_migrations";
 /// Set by the first migration.
 const APPLICATION_ID: i32 = 0x616e_7472;
 const BUSY: Duration = Duration::from_secs(2);
-/// So many rows may stand in the WAL before they are merged; it is merged and emptied by time as well.
-const CHECKPOINT_ROWS: usize = 2_000;
+/// So many rows may be written before they are merged; by time the WAL is merged and emptied as well.
+const MERGE_ROWS: usize = 2_000;
+/// As long as there is more to write, a merge never gets to the end of the WAL, and so it grows. With so many rows it is let end.
+const WAL_ROWS: usize = 10_000;
 const PAGE: i64 = 500;
 /// How many rows one statement writes at most. One is prepared and kept for each number that occurs.
 const ROWS: usize = 64;
@@ -48,8 +56,8 @@ pub async fn open(path: &Path, key_file: &Path, clock: Arc<dyn Clock>) -> Result
     let lock = lock(path)?;
     let used_keys = inspect(path).await?;
     let keyring = Keyring::open(key_file, &used_keys)?;
-    let connection = connect(path).await.map_err(|error| cannot_open(path, &error))?;
-    Ok(SealedStore::start(SqliteFile { connection, unmerged: 0, _lock: lock }, keyring, clock))
+    let file = SqliteFile::connect(path, lock).await.map_err(|error| cannot_open(path, &error))?;
+    Ok(SealedStore::start(file, keyring, clock))
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
@@ -127,7 +135,6 @@ async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
             return Err(sqlx::Error::Configuration(format!("{pragma} was not obeyed").into()));
         }
     }
-    schema::migrator(MIGRATIONS).run(&mut connection).await?;
     Ok(connection)
 }
 
@@ -158,11 +165,9 @@ impl Backend for SqliteFile {
             }
         };
         // What was written is durable by now, whatever comes of looking.
-        self.unmerged += batch.len();
+        self.written(batch.len());
         let refused = self.refused(&doubtful).await.map_err(|error| Fault::Unknown(error.to_string()))?;
-        if self.unmerged >= CHECKPOINT_ROWS {
-            self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)").await?;
-        }
+        self.merge().await?;
         Ok(batch.iter().map(|op| !refused.contains(&op.id())).collect())
     }
 
@@ -189,12 +194,12 @@ impl Backend for SqliteFile {
     async fn probe(&mut self) -> Result<(), Fault> {
         let written = sqlx::raw_sql("PRAGMA user_version = 0").execute(&mut self.connection).await;
         written.map_err(|error| fault(&error))?;
-        self.unmerged += 1;
+        self.written(1);
         Ok(())
     }
 
     async fn tidy(&mut self) -> Result<(), Fault> {
-        if self.unmerged == 0 {
+        if self.in_wal == 0 {
             return Ok(());
         }
         self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)").await
@@ -203,11 +208,19 @@ impl Backend for SqliteFile {
     async fn close(mut self) {
         // Without it the next start reads the WAL instead.
         let _ = self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)").await;
+        self.merger.close().await;
         let _ = self.connection.close().await;
     }
 }
 
 impl SqliteFile {
+    async fn connect(path: &Path, lock: File) -> Result<Self, sqlx::Error> {
+        let mut connection = connect(path).await?;
+        schema::migrator(MIGRATIONS).run(&mut connection).await?;
+        let merger = Merger::new(connect(path).await?);
+        Ok(Self { connection, merger, unmerged: 0, in_wal: 0, _lock: lock })
+    }
+
     /// Returns the rows of the statements that did not write all of theirs. SQLite tells how many it wrote and not which: each row
     /// that it names wakes the task that waits for it, so that much of a commit would be spent on that.
     async fn transaction<'a>(&mut self, batch: &'a [Op]) -> Result<Vec<&'a Row>, sqlx::Error> {
@@ -254,9 +267,35 @@ impl SqliteFile {
         Ok(refused)
     }
 
+    fn written(&mut self, rows: usize) {
+        self.unmerged += rows;
+        self.in_wal += rows;
+    }
+
+    /// Behind a commit, which must not seem to have failed because of this. What fails in passing is tried again behind a later
+    /// one, and told by `tidy`.
+    async fn merge(&mut self) -> Result<(), Fault> {
+        let merged = if self.in_wal >= WAL_ROWS {
+            self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)").await
+        } else if self.unmerged >= MERGE_ROWS
+            && let Some(begun) = self.merger.begin()
+        {
+            self.unmerged = 0;
+            begun.map_err(|error| fault(&error))
+        } else {
+            Ok(())
+        };
+        match merged {
+            Err(Fault::Broken(reason)) => Err(Fault::Broken(reason)),
+            Ok(()) | Err(Fault::Unavailable(_) | Fault::Unknown(_)) => Ok(()),
+        }
+    }
+
+    /// To the end of the WAL, while nothing is written.
     async fn checkpoint(&mut self, pragma: &'static str) -> Result<(), Fault> {
+        self.merger.end().await.map_err(|error| fault(&error))?;
         sqlx::raw_sql(pragma).fetch_one(&mut self.connection).await.map_err(|error| fault(&error))?;
-        self.unmerged = 0;
+        (self.unmerged, self.in_wal) = (0, 0);
         Ok(())
     }
 }

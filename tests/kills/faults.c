@@ -2,6 +2,7 @@
 //
 //   KILL_AT=before:sync:7   before, or after, the 7th sync, write (to a file) or send (of an answer) since the start
 //   NO_SPACE=PATH           writes to files fail with ENOSPC as long as PATH exists
+//   NO_SPACE_FOR=SUFFIX     only to those whose names end so
 //   SYNC_FAILS=PATH         syncs fail with EIO as long as PATH exists
 //   SYNCS=PATH              a byte is added to PATH for each sync
 #define _GNU_SOURCE
@@ -41,6 +42,16 @@ static int is_file(int fd) {
     return fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode);
 }
 
+static int is_full(int fd) {
+    const char *suffix = getenv("NO_SPACE_FOR");
+    char link[32], name[4096];
+    if (!is_set("NO_SPACE")) return 0;
+    if (!suffix) return 1;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t size = readlink(link, name, sizeof name), wanted = strlen(suffix);
+    return size >= wanted && !memcmp(name + size - wanted, suffix, wanted);
+}
+
 static void *next(const char *name) { return dlsym(RTLD_NEXT, name); }
 
 static ssize_t counted_write(int fd, const void *bytes, size_t size) {
@@ -72,7 +83,7 @@ int fdatasync(int fd) { return synced("fdatasync", fd); }
 #define WRITTEN(call)                         \
     if (!is_file(fd)) return call;            \
     pass("before", WRITE);                    \
-    if (is_set("NO_SPACE")) {                 \
+    if (is_full(fd)) {                        \
         errno = ENOSPC;                       \
         return -1;                            \
     }                                         \

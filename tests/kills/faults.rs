@@ -8,7 +8,10 @@ use std::time::Duration;
 use anteroom::clock::SystemClock;
 use anteroom::demo::{DevProvider, Options};
 use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use serde_json::Value;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::scratch::Scratch;
 use crate::service::{Answer, Service, configure};
@@ -99,6 +102,33 @@ async fn a_full_disk_stops_what_is_new_and_loses_nothing() {
     assert!(tokens["access_token"].is_string());
     assert_eq!((provider.redemptions(user_code), provider.early_polls()), (1, 0));
     assert_eq!(answered(http.create("second").await).0, 201, "its key was freed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_committed_is_acknowledged_though_it_cannot_be_merged() {
+    // The second merge tells how the first one ended.
+    const CREATED: u64 = 4_500;
+    let scratch = Scratch::default();
+    let options = Options { interval: Some(600), ..Options::default() };
+    let provider = DevProvider::start((Ipv4Addr::LOCALHOST, 0).into(), options, SystemClock::start()).await.expect("a free port");
+    configure(&scratch, provider.issuer());
+    let (path, [no_space]) = fault(&scratch, "NO_SPACE");
+    let service = Service::start(&scratch, &[no_space, ("NO_SPACE_FOR", "a.db".to_owned())]).expect("it starts");
+    let http = service.http();
+    fs::write(&path, "").expect("a scratch file");
+    let created = |number: u64| {
+        let http = &http;
+        async move { answered(http.create(&number.to_string()).await).0 }
+    };
+    let answers: Vec<u16> = stream::iter(0..CREATED).map(created).buffer_unordered(64).collect().await;
+    let acknowledged = answers.iter().filter(|status| **status == 201).count();
+    service.kill();
+
+    let options = SqliteConnectOptions::new().filename(scratch.join("a.db"));
+    let mut file = options.connect().await.expect("a database");
+    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM sessions").fetch_one(&mut file).await.expect("a number");
+    assert_eq!(usize::try_from(kept).ok(), Some(acknowledged), "of {CREATED}");
+    assert!(acknowledged > 4_000, "{acknowledged} of {CREATED}: too few for two merges");
 }
 
 #[test]

@@ -1,0 +1,62 @@
+//! Merges the WAL into the file while another connection goes on writing to it: it takes tens of milliseconds, and nobody has to
+//! wait for them.
+
+use std::pin::Pin;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, MaybeDone, maybe_done, ready};
+use sqlx::{Connection, SqliteConnection};
+
+/// The merge that was begun last, and then its connection again.
+pub struct Merger(MaybeDone<Merge>);
+
+type Merge = BoxFuture<'static, (SqliteConnection, sqlx::Result<()>)>;
+
+impl Merger {
+    pub fn new(connection: SqliteConnection) -> Self {
+        Self(maybe_done(ready((connection, Ok(()))).boxed()))
+    }
+
+    /// Begins the next merge. `None`: the last one goes on.
+    ///
+    /// # Errors
+    /// The last one failed, and none was begun. Told once.
+    pub fn begin(&mut self) -> Option<sqlx::Result<()>> {
+        self.go_on();
+        let (connection, ended) = Pin::new(&mut self.0).take_output()?;
+        match ended {
+            Ok(()) => self.0 = maybe_done(merge(connection).boxed()),
+            Err(_) => *self = Self::new(connection),
+        }
+        self.go_on();
+        Some(ended)
+    }
+
+    /// Waits until the last merge has ended.
+    ///
+    /// # Errors
+    /// It failed. Told once.
+    pub async fn end(&mut self) -> sqlx::Result<()> {
+        (&mut self.0).await;
+        let Some((connection, ended)) = Pin::new(&mut self.0).take_output() else { return Ok(()) };
+        *self = Self::new(connection);
+        ended
+    }
+
+    pub async fn close(mut self) {
+        (&mut self.0).await;
+        if let Some((connection, _)) = Pin::new(&mut self.0).take_output() {
+            let _ = connection.close().await;
+        }
+    }
+
+    /// The connection's own thread does the work; here it only gets its order, and is asked whether it is done.
+    fn go_on(&mut self) {
+        let _ = (&mut self.0).now_or_never();
+    }
+}
+
+async fn merge(mut connection: SqliteConnection) -> (SqliteConnection, sqlx::Result<()>) {
+    let merged = sqlx::raw_sql("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut connection).await.map(drop);
+    (connection, merged)
+}
