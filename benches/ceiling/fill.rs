@@ -66,12 +66,16 @@ pub async fn waiting(folder: &Folder, issuer: &str, count: usize) -> Vec<String>
     codes
 }
 
-/// Keeps `count` sign-ins that are authorized; returns their claims, each with the version that it follows.
+/// Keeps `count` sign-ins as they come about: they wait, then they are authorized. Returns their claims, each with the version
+/// that it follows.
 pub async fn claims(store: &Arc<impl Store + ?Sized>, count: usize) -> Vec<(u64, Session)> {
-    let clock = SystemClock::start();
-    let authorized: Vec<_> = (0..count).map(|_| sample::authorized(clock.now())).collect();
-    save(store, authorized.iter().map(|(session, _)| (0, session.clone())).collect(), AT_ONCE).await;
-    let claimed = |(session, at): (Session, _)| (session.version(), session.claim(Some([1; 32]), at).expect("tokens").1.expect("a change"));
+    let now = SystemClock::start().now();
+    let pending: Vec<_> = (0..count).map(|_| sample::pending(now, Duration::from_secs(5))).collect();
+    let authorized: Vec<_> = pending.iter().map(|session| (session.version(), sample::approved(session.clone()))).collect();
+    save(store, pending.into_iter().map(|session| (0, session)).collect(), AT_ONCE).await;
+    save(store, authorized.iter().map(|(before, (session, _))| (*before, session.clone())).collect(), AT_ONCE).await;
+    let claimed =
+        |(_, (session, at)): (_, (Session, _))| (session.version(), session.claim(Some([1; 32]), at).expect("tokens").1.expect("a change"));
     authorized.into_iter().map(claimed).collect()
 }
 

@@ -8,8 +8,10 @@
 //! this binary again, and the load comes from here. What needs to see inside, the moment of a verdict or of a panic, runs here.
 
 mod bare;
+mod begins;
 mod child;
 mod churn;
+mod claims;
 mod client;
 mod crashes;
 mod fill;
@@ -23,7 +25,6 @@ mod sample;
 mod start;
 mod table;
 mod wakeups;
-mod writes;
 
 use tikv_jemallocator::Jemalloc;
 use tokio::runtime::Runtime;
@@ -45,13 +46,14 @@ pub struct Options {
     words: Vec<String>,
 }
 
-const GROUPS: [(&str, Group); 9] = [
+const GROUPS: [(&str, Group); 10] = [
     ("reads", reads::measure),
     ("wakeups", wakeups::measure),
     ("polls", polls::measure),
     ("punctuality", punctuality::measure),
     ("memory", memory::measure),
-    ("writes", writes::measure),
+    ("begins", begins::measure),
+    ("claims", claims::measure),
     ("crashes", crashes::measure),
     ("start", start::measure),
     ("churn", churn::measure),

@@ -63,7 +63,11 @@ pub fn begun(began: Began, now: Timestamp) -> Session {
 
 /// `authorized`, and the moment at which it became that.
 pub fn authorized(now: Timestamp) -> (Session, Timestamp) {
-    let pending = pending(now, Duration::from_secs(5));
+    approved(pending(now, Duration::from_secs(5)))
+}
+
+/// The same of one that is `pending`.
+pub fn approved(pending: Session) -> (Session, Timestamp) {
     let later = pending.next_poll_at().expect("it is polled");
     let (session, attempt, _) = attempted(pending, later);
     let session = session.report(attempt, Verdict::Authorized(grant(later)), later, Jitter::default(), &TERMS).expect("it was pending");
