@@ -74,7 +74,7 @@ fn report_authorized(bencher: Bencher) {
 
 #[divan::bench]
 fn claim(bencher: Bencher) {
-    bencher.with_inputs(|| sample::authorized(NOW)).bench_values(|(session, at)| session.claim(Some([1; 32]), at));
+    bencher.with_inputs(|| sample::approved(sample::pending(NOW, INTERVAL))).bench_values(|(session, at)| session.claim(Some([1; 32]), at));
 }
 
 // === the table ===

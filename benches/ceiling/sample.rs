@@ -61,12 +61,7 @@ pub fn begun(began: Began, now: Timestamp) -> Session {
     session.began(attempt, began, now, Jitter::default()).expect("it was starting")
 }
 
-/// `authorized`, and the moment at which it became that.
-pub fn authorized(now: Timestamp) -> (Session, Timestamp) {
-    approved(pending(now, Duration::from_secs(5)))
-}
-
-/// The same of one that is `pending`.
+/// What was `pending` is `authorized`; and the moment at which it became that.
 pub fn approved(pending: Session) -> (Session, Timestamp) {
     let later = pending.next_poll_at().expect("it is polled");
     let (session, attempt, _) = attempted(pending, later);
