@@ -12,7 +12,7 @@ use anteroom::store::{Store, sqlite};
 use super::bare::Bare;
 use super::child::{Beside, Folder, Service};
 use super::client::{Begun, begin, recorded, send};
-use super::fill::{self, save};
+use super::fill::{self, at_random, save};
 use super::rate::median;
 use super::table::Table;
 use super::{Options, runtime};
@@ -34,6 +34,7 @@ async fn claims(table: &mut Table) {
     while service.series("anteroom_sessions{", "authorized").await < sessions.len() as f64 {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    sessions.sort_unstable_by_key(|begun| at_random(begun.id));
     let first = sessions.pop().expect("one more than is claimed in rounds");
     let (alone, mut changes) = store(&folder, ROUNDS * CLAIMS).await;
     let bare = Bare::claiming(&folder, ROUNDS * CLAIMS, recorded(service.address, &claim(&first)).await);

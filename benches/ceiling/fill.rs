@@ -15,6 +15,7 @@ use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use super::child::Folder;
 use super::sample;
@@ -67,7 +68,7 @@ pub async fn waiting(folder: &Folder, issuer: &str, count: usize) -> Vec<String>
 }
 
 /// Keeps `count` sign-ins as they come about: they wait, then they are authorized. Returns their claims, each with the version
-/// that it follows.
+/// that it follows, in the order of [`at_random`].
 pub async fn claims(store: &Arc<impl Store + ?Sized>, count: usize) -> Vec<(u64, Session)> {
     let now = SystemClock::start().now();
     let pending: Vec<_> = (0..count).map(|_| sample::pending(now, Duration::from_secs(5))).collect();
@@ -76,7 +77,14 @@ pub async fn claims(store: &Arc<impl Store + ?Sized>, count: usize) -> Vec<(u64,
     save(store, authorized.iter().map(|(before, (session, _))| (*before, session.clone())).collect(), AT_ONCE).await;
     let claimed =
         |(_, (session, at)): (_, (Session, _))| (session.version(), session.claim(Some([1; 32]), at).expect("tokens").1.expect("a change"));
-    authorized.into_iter().map(claimed).collect()
+    let mut claims: Vec<_> = authorized.into_iter().map(claimed).collect();
+    claims.sort_unstable_by_key(|(_, session)| at_random(session.id()));
+    claims
+}
+
+/// People approve in no order: not in that of the rows, nor in that of the index.
+pub fn at_random(id: Uuid) -> u128 {
+    id.as_u128().swap_bytes()
 }
 
 /// A sign-in with a code that the provider has just given, and its device code.
