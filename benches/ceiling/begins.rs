@@ -7,7 +7,7 @@ use super::bare::Bare;
 use super::child::{Beside, DISTANCE, Folder, Service};
 use super::client::{BEGIN, recorded};
 use super::fill::http;
-use super::rate::{answers, median, rate};
+use super::rate::{answers, rate};
 use super::table::Table;
 use super::{Options, runtime};
 
@@ -33,9 +33,9 @@ async fn begins(beside: Beside, away: &str, table: &mut Table) {
         ceiling.push(device_requests(&beside.issuer).await);
         handler.push(answers(bare.address, BEGIN, 201, CLIENTS, ROUND).await);
     }
-    let (what, ours) = (format!("POST /sessions, SQLite, {CLIENTS} clients{away}"), median(ours));
-    table.ratio(&*what, ours, median(ceiling), "/s", 0.60);
-    table.ratio(format!("{what}, beside a bare handler that asks and commits"), ours, median(handler), "/s", 0.60);
+    let what = format!("POST /sessions, SQLite, {CLIENTS} clients{away}");
+    table.ratio(&*what, &ours, &ceiling, "/s", 0.60);
+    table.ratio(format!("{what}, beside a bare handler that asks and commits"), &ours, &handler, "/s", 0.60);
 }
 
 async fn device_requests(issuer: &str) -> f64 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::bare::Bare;
 use super::child::{Beside, Folder, Service};
 use super::client::{Client, begin, recorded};
-use super::rate::{answers, median};
+use super::rate::answers;
 use super::table::Table;
 use super::{Options, runtime};
 
@@ -33,23 +33,23 @@ pub fn measure(_: &Options, table: &mut Table) {
         let both = async |request: &str, status| in_turns(service.address, bare.address, request, status).await;
 
         let (ours, ceiling) = both(&read, 200).await;
-        table.ratio(format!("GET a session, {CLIENTS} connections"), ours, ceiling, "/s", 0.90);
+        table.ratio(format!("GET a session, {CLIENTS} connections"), &ours, &ceiling, "/s", 0.90);
         let (ours, ceiling) = both(&conditional, 304).await;
-        table.ratio(format!("GET with If-None-Match, 304, {CLIENTS} connections"), ours, ceiling, "/s", 0.95);
+        table.ratio(format!("GET with If-None-Match, 304, {CLIENTS} connections"), &ours, &ceiling, "/s", 0.95);
         begin(service.address, POLLED).await;
         let (ours, ceiling) = both(&read, 200).await;
-        table.ratio(format!("GET while {POLLED} sessions are polled every 5 s"), ours, ceiling, "/s", 0.80);
+        table.ratio(format!("GET while {POLLED} sessions are polled every 5 s"), &ours, &ceiling, "/s", 0.80);
     });
 }
 
 /// Ours and the ceiling, taken in turns so that both meet the same moods of the machine.
-async fn in_turns(ours: SocketAddr, bare: SocketAddr, request: &str, status: u16) -> (f64, f64) {
+async fn in_turns(ours: SocketAddr, bare: SocketAddr, request: &str, status: u16) -> (Vec<f64>, Vec<f64>) {
     let (mut mine, mut ceiling) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         mine.push(answers(ours, request, status, CLIENTS, ROUND).await);
         ceiling.push(answers(bare, request, status, CLIENTS, ROUND).await);
     }
-    (median(mine), median(ceiling))
+    (mine, ceiling)
 }
 
 async fn length(address: SocketAddr, request: &str) -> usize {

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use super::rate::median;
+
 #[derive(Default)]
 pub struct Table(Vec<Row>);
 
@@ -9,24 +11,28 @@ struct Row {
     what: String,
     ours: f64,
     ceiling: Option<f64>,
+    ratio: Option<f64>,
     unit: &'static str,
     goal: Goal,
 }
 
 #[derive(Clone, Copy)]
 pub enum Goal {
-    /// Ours divided by the ceiling.
     Ratio(f64),
     AtMost(f64),
 }
 
 impl Table {
-    pub fn ratio(&mut self, what: impl Into<String>, ours: f64, ceiling: f64, unit: &'static str, goal: f64) {
-        self.push(Row { what: what.into(), ours, ceiling: Some(ceiling), unit, goal: Goal::Ratio(goal) });
+    /// Of rounds that were taken in turns: medians, and the median of what each round of ours was of the ceiling's next to it. A
+    /// machine that is quick for one minute and slow for the next makes no difference to that.
+    pub fn ratio(&mut self, what: impl Into<String>, ours: &[f64], ceiling: &[f64], unit: &'static str, goal: f64) {
+        let ratio = median(ours.iter().zip(ceiling).map(|(ours, ceiling)| ours / ceiling).collect());
+        let (ours, ceiling) = (median(ours.to_vec()), Some(median(ceiling.to_vec())));
+        self.push(Row { what: what.into(), ours, ceiling, ratio: Some(ratio), unit, goal: Goal::Ratio(goal) });
     }
 
     pub fn at_most(&mut self, what: impl Into<String>, ours: f64, unit: &'static str, goal: f64) {
-        self.push(Row { what: what.into(), ours, ceiling: None, unit, goal: Goal::AtMost(goal) });
+        self.push(Row { what: what.into(), ours, ceiling: None, ratio: None, unit, goal: Goal::AtMost(goal) });
     }
 
     fn push(&mut self, row: Row) {
@@ -54,12 +60,12 @@ impl Table {
             .0
             .iter()
             .map(|row| {
-                let Row { what, ours, ceiling, unit, goal } = row;
+                let Row { what, ours, ceiling, ratio, unit, goal } = row;
                 let goal = match goal {
                     Goal::Ratio(least) => least,
                     Goal::AtMost(most) => most,
                 };
-                json!({"what": what, "ours": ours, "ceiling": ceiling, "unit": unit, "ratio": row.ratio(), "goal": goal, "met": row.met()})
+                json!({"what": what, "ours": ours, "ceiling": ceiling, "unit": unit, "ratio": ratio, "goal": goal, "met": row.met()})
             })
             .collect();
         json!({"cores": cores(), "rows": rows}).to_string()
@@ -67,13 +73,9 @@ impl Table {
 }
 
 impl Row {
-    fn ratio(&self) -> Option<f64> {
-        self.ceiling.map(|ceiling| self.ours / ceiling)
-    }
-
     fn met(&self) -> bool {
         match self.goal {
-            Goal::Ratio(least) => self.ratio().is_some_and(|ratio| ratio >= least),
+            Goal::Ratio(least) => self.ratio.is_some_and(|ratio| ratio >= least),
             Goal::AtMost(most) => self.ours <= most,
         }
     }
@@ -87,7 +89,7 @@ impl Row {
             self.what.clone(),
             format!("{} {}", number(self.ours), self.unit),
             self.ceiling.map_or_else(String::new, |ceiling| format!("{} {}", number(ceiling), self.unit)),
-            self.ratio().map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+            self.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
             goal,
             if self.met() { "met" } else { "missed" }.to_owned(),
         ]

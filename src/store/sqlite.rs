@@ -45,7 +45,7 @@ const MERGE_ROWS: usize = 2_000;
 /// As long as there is more to write, a merge never gets to the end of the WAL, and so it grows. With so many rows it is let end.
 const WAL_ROWS: usize = 10_000;
 const PAGE: i64 = 500;
-/// How many rows one statement writes at most. One is prepared and kept for each number that occurs.
+/// How many rows one statement writes at most.
 const ROWS: usize = 64;
 
 /// Opens the file, or makes it and the key file.
@@ -238,14 +238,15 @@ impl SqliteFile {
             sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         }
         for chunk in saved.chunks(ROWS) {
-            let query = sqlx::query(AssertSqlSafe(save(chunk.len())));
+            let query = sqlx::query(AssertSqlSafe(save(places(chunk.len()))));
             let query = chunk.iter().fold(query, |query, (expected, row)| bind(query, *expected, row));
             if query.execute(&mut *connection).await?.rows_affected() < chunk.len() as u64 {
                 doubtful.extend(chunk.iter().map(|(_, row)| *row));
             }
         }
         for chunk in removed.chunks(ROWS) {
-            let query = sqlx::query(AssertSqlSafe(format!("DELETE FROM sessions WHERE id IN ({})", vec!["?"; chunk.len()].join(","))));
+            let ids = vec!["?"; places(chunk.len())].join(",");
+            let query = sqlx::query(AssertSqlSafe(format!("DELETE FROM sessions WHERE id IN ({ids})")));
             chunk.iter().fold(query, |query, id| query.bind(*id)).execute(&mut *connection).await?;
         }
         if several {
@@ -258,7 +259,7 @@ impl SqliteFile {
     async fn refused(&mut self, rows: &[&Row]) -> Result<HashSet<Uuid>, sqlx::Error> {
         let mut refused: HashSet<Uuid> = rows.iter().map(|row| row.id).collect();
         for chunk in rows.chunks(ROWS) {
-            let query = sqlx::query_scalar(AssertSqlSafe(written(chunk.len())));
+            let query = sqlx::query_scalar(AssertSqlSafe(written(places(chunk.len()))));
             let query = chunk.iter().fold(query, |query, row| query.bind(row.id).bind(&*row.seal));
             for id in query.fetch_all(&mut self.connection).await? {
                 refused.remove(&id);
@@ -301,6 +302,12 @@ impl SqliteFile {
 }
 
 // === statements ===
+
+/// For how many rows the statement is made that so many are given to. Each is prepared once and kept, and the large ones take 90 KB,
+/// so there are few. A place that stays unbound is NULL, and nothing is equal to that.
+fn places(rows: usize) -> usize {
+    rows.next_power_of_two()
+}
 
 type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
 
