@@ -5,10 +5,12 @@
 use std::io::{self, Write};
 
 use indicatif::TermLike;
+use parking_lot::Mutex;
 use rustix::termios::{Winsize, tcgetwinsize};
 
-#[derive(Debug)]
-pub struct Margin;
+/// What is drawn appears at once, when it is complete: the line is never seen half redrawn.
+#[derive(Default, Debug)]
+pub struct Margin(Mutex<String>);
 
 /// Room for `^C`, and for one more of an impatient person.
 const WIDTH: u16 = 5;
@@ -54,7 +56,8 @@ impl TermLike for Margin {
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        io::stderr().lock().write_all(text.as_bytes())
+        self.0.lock().push_str(text);
+        Ok(())
     }
 
     fn clear_line(&self) -> io::Result<()> {
@@ -62,7 +65,7 @@ impl TermLike for Margin {
     }
 
     fn flush(&self) -> io::Result<()> {
-        io::stderr().lock().flush()
+        io::stderr().lock().write_all(std::mem::take(&mut *self.0.lock()).as_bytes())
     }
 }
 

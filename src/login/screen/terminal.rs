@@ -68,7 +68,7 @@ impl Terminal {
         let style = ProgressStyle::with_template("{spinner:.cyan} {left}  {msg}")
             .unwrap_or_else(|_| ProgressStyle::default_spinner())
             .with_key("left", left);
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::term_like(Box::new(Margin))).with_style(style);
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::term_like(Box::new(Margin::default()))).with_style(style);
         bar.set_message(self.waiting_for());
         bar.enable_steady_tick(TICK);
         self.clear();
