@@ -18,9 +18,9 @@ use super::table::Table;
 use super::{Options, runtime};
 
 const CLIENTS: usize = 64;
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 21;
 /// In a round.
-const CLAIMS: usize = 5_000;
+const CLAIMS: usize = 2_500;
 
 pub fn measure(_: &Options, table: &mut Table) {
     runtime().block_on(claims(table));
