@@ -7,15 +7,16 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::JoinError;
-use tokio_util::task::JoinMap;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use crate::clock::Clock;
 use crate::kernel::restarts::{Decision, Restarts, Storm};
@@ -88,7 +89,7 @@ pub struct Kennel<C: Children> {
 struct Running<C: Children> {
     children: Arc<C>,
     clock: Arc<dyn Clock>,
-    tasks: JoinMap<C::Key, ()>,
+    tasks: JoinSet<(C::Key, End)>,
     watched: HashMap<C::Key, Watched>,
     restarts: HashMap<C::Key, Restarts>,
     storm: Arc<Mutex<Storm>>,
@@ -98,13 +99,24 @@ struct Running<C: Children> {
     ended: usize,
 }
 
+/// How a task ended.
+#[derive(Clone, Copy)]
+enum End {
+    Done,
+    Panicked,
+    Aborted,
+}
+
 struct Watched {
+    task: AbortHandle,
     beat: Beat,
     /// Its task was to be started again while it was running; it may have looked too early.
     is_wanted: bool,
     is_hung: bool,
 }
 
+/// So many orders are taken before it is looked what else there is.
+const AT_ONCE: usize = 64;
 const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
 
 /// The two ends of a watchdog. Orders wait until [`Kennel::run`].
@@ -149,7 +161,7 @@ impl<C: Children> Kennel<C> {
         let mut running = Running {
             children,
             clock,
-            tasks: JoinMap::new(),
+            tasks: JoinSet::new(),
             watched: HashMap::new(),
             restarts: HashMap::new(),
             storm,
@@ -158,6 +170,7 @@ impl<C: Children> Kennel<C> {
         };
         let mut look = running.clock.sleep_until(NEVER);
         let mut looks_at = NEVER;
+        let mut received = Vec::with_capacity(AT_ONCE);
         loop {
             // One timer for all tasks, not one for each.
             if looks_at != running.looks_at {
@@ -165,15 +178,19 @@ impl<C: Children> Kennel<C> {
                 look = running.clock.sleep_until(looks_at);
             }
             tokio::select! {
-                order = orders.recv() => match order {
-                    Some(Order::Start(key, ticket)) => running.start(key, ticket),
-                    Some(Order::Forget(key)) => {
-                        running.restarts.remove(&key);
+                number = orders.recv_many(&mut received, AT_ONCE) => {
+                    if number == 0 {
+                        return running.tasks.shutdown().await;
                     }
-                    Some(Order::Stop { patience_until }) => return running.drain(patience_until).await,
-                    None => return running.tasks.shutdown().await,
-                },
-                Some((key, end)) = running.tasks.join_next() => running.ended(key, end),
+                    for order in received.drain(..) {
+                        match order {
+                            Order::Start(key, ticket) => running.start(key, ticket),
+                            Order::Forget(key) => drop(running.restarts.remove(&key)),
+                            Order::Stop { patience_until } => return running.drain(patience_until).await,
+                        }
+                    }
+                }
+                Some(joined) = running.tasks.join_next() => running.ended(joined),
                 () = &mut look => running.drop_hung(),
             }
         }
@@ -192,16 +209,22 @@ impl<C: Children> Running<C> {
         let begins_at = self.clock.now() + delay;
         let beat = Beat::new(Arc::clone(&self.clock), begins_at);
         self.looks_at = self.looks_at.min(begins_at + self.children.patience(&key));
-        self.watched.insert(key.clone(), Watched { beat: beat.clone(), is_wanted: false, is_hung: false });
-        let children = Arc::clone(&self.children);
-        let clock = Arc::clone(&self.clock);
-        self.tasks.spawn(key.clone(), async move {
-            if !delay.is_zero() {
-                clock.sleep_until(begins_at).await;
-                beat.alive();
+        let task = self.tasks.spawn({
+            let (children, clock) = (Arc::clone(&self.children), Arc::clone(&self.clock));
+            let (key, beat) = (key.clone(), beat.clone());
+            async move {
+                let run = async {
+                    if !delay.is_zero() {
+                        clock.sleep_until(begins_at).await;
+                        beat.alive();
+                    }
+                    children.start(key.clone(), ticket, beat.clone()).await;
+                };
+                let ended = AssertUnwindSafe(run).catch_unwind().await;
+                (key, if ended.is_ok() { End::Done } else { End::Panicked })
             }
-            children.start(key, ticket, beat).await;
         });
+        self.watched.insert(key, Watched { task, beat, is_wanted: false, is_hung: false });
     }
 
     fn drop_hung(&mut self) {
@@ -211,14 +234,22 @@ impl<C: Children> Running<C> {
             let deadline = watched.beat.last() + self.children.patience(key);
             if deadline <= now {
                 watched.is_hung = true;
-                self.tasks.abort(key);
+                watched.task.abort();
             } else {
                 self.looks_at = self.looks_at.min(deadline);
             }
         }
     }
 
-    fn ended(&mut self, key: C::Key, end: Result<(), JoinError>) {
+    fn ended(&mut self, joined: Result<(C::Key, End), JoinError>) {
+        let (key, end) = match joined {
+            Ok(ended) => ended,
+            // It was aborted, or panicked as it was dropped: seldom enough to look for whose it was.
+            Err(error) => {
+                let Some((key, _)) = self.watched.iter().find(|(_, watched)| watched.task.id() == error.id()) else { return };
+                (key.clone(), if error.is_panic() { End::Panicked } else { End::Aborted })
+            }
+        };
         let Some(watched) = self.watched.remove(&key) else { return };
         // So many ends for one look that a look costs an end next to nothing.
         self.ended += 1;
@@ -229,11 +260,10 @@ impl<C: Children> Running<C> {
             self.restarts.remove(&key);
         }
         let cause = match end {
-            Ok(()) if watched.is_wanted => return self.spawn(key, None, Duration::ZERO),
-            Ok(()) => return,
-            Err(error) if error.is_panic() => Cause::Panicked,
-            Err(_) if watched.is_hung => Cause::Hung,
-            Err(_) => return,
+            End::Panicked => Cause::Panicked,
+            End::Aborted if watched.is_hung => Cause::Hung,
+            End::Done if watched.is_wanted => return self.spawn(key, None, Duration::ZERO),
+            End::Done | End::Aborted => return,
         };
         self.storm.lock().crashed(self.clock.now());
         self.children.observe(&Event::Crashed { key: key.clone(), cause });
@@ -251,8 +281,11 @@ impl<C: Children> Running<C> {
     }
 
     async fn drain(mut self, patience_until: Timestamp) {
-        let children = Arc::clone(&self.children);
-        self.tasks.abort_matching(|key| !children.ends(key));
+        for (key, watched) in &self.watched {
+            if !self.children.ends(key) {
+                watched.task.abort();
+            }
+        }
         let mut too_late = self.clock.sleep_until(patience_until);
         loop {
             tokio::select! {
