@@ -10,6 +10,7 @@ use std::time::UNIX_EPOCH;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, ClientBuilder, Proxy, RequestBuilder, Response, Url, redirect, retry};
 use serde_json::Value;
+use url::form_urlencoded;
 
 use super::dialect::Encoding;
 use super::egress::{Egress, Forbidden};
@@ -34,6 +35,9 @@ impl Default for Patience {
 
 /// The most that is read of an answer.
 pub const MAX_BODY: usize = 256 * 1024;
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+/// As much as a poll takes with a code of ordinary length.
+const FORM_ROOM: usize = 512;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The longest Retry-After that is believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
@@ -172,7 +176,7 @@ impl Exchange {
         self.permitted(&url)?;
         let request = self.http.post(url);
         let mut request = match encoding {
-            Encoding::Form => request.form(parameters),
+            Encoding::Form => request.header(CONTENT_TYPE, FORM).body(form(parameters)),
             Encoding::Json => request.header(CONTENT_TYPE, JSON).body(object(parameters)),
         };
         if let Some(authorization) = authorization {
@@ -196,6 +200,11 @@ impl Exchange {
         let received_at = self.clock.now();
         Ok(Answer { status, received_at, retry_after: retry_after(&headers, received_at), body })
     }
+}
+
+/// `application/x-www-form-urlencoded`.
+fn form(parameters: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::with_capacity(FORM_ROOM)).extend_pairs(parameters).finish()
 }
 
 fn object(parameters: &[(&str, &str)]) -> String {

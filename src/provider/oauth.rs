@@ -206,23 +206,24 @@ impl OAuthProvider {
     }
 
     async fn post_as<'a>(&'a self, endpoint: Url, form: Form<'a>, names_client: bool) -> Result<Answer, NoAnswer> {
-        let assertion = self.assertion().await?;
+        // Boxed: few providers need one, and every poll under way would hold the room for it.
+        let assertion = match self.settings.client_auth {
+            ClientAuth::PrivateKeyJwt => Some(Box::pin(self.assertion()).await?),
+            _ => None,
+        };
         let mut form: Form<'_> = form;
         let authorization = authenticate(&self.settings, assertion.as_ref(), &mut form);
         form.retain(|(name, _)| names_client || *name != "client_id");
         self.exchange.post(endpoint, self.settings.dialect.encoding, &form, authorization).await
     }
 
-    async fn assertion(&self) -> Result<Option<SecretString>, NoAnswer> {
-        if self.settings.client_auth != ClientAuth::PrivateKeyJwt {
-            return Ok(None);
-        }
+    async fn assertion(&self) -> Result<SecretString, NoAnswer> {
         let audience = match (self.settings.assertion_audience, &self.settings.issuer) {
             (AssertionAudience::Issuer, Some(issuer)) if !issuer.contains(TENANT) => issuer.clone(),
             _ => self.endpoints().await.map_err(|_| NoAnswer::NotConnected("the token endpoint is not known"))?.token.into(),
         };
         let asserted = assertion(&self.settings, &audience, self.exchange.now());
-        asserted.map(Some).map_err(|NotAsserted| NoAnswer::NotConnected("the private key cannot sign"))
+        asserted.map_err(|NotAsserted| NoAnswer::NotConnected("the private key cannot sign"))
     }
 
     /// What the configuration names counts; what it leaves open is discovered.
