@@ -2,8 +2,8 @@
 //!
 //! A change is prepared by the kernel, made durable where it must survive, then published to the table and to those who watch.
 //! Nobody ever sees a state that the store does not have. Changes of one session happen one at a time: a durable one holds the
-//! session's [turn](shard::Turn) while it is on its way to the store, any other is one step under the lock. Durable changes run
-//! in tracked tasks, so whoever asked may go away and the change is still whole.
+//! session's [turn](shard::Turn) while it is on its way to the store, any other is one step under the lock. Whoever asked for a
+//! durable change may go away, and the change is still [whole](whole::Whole).
 
 mod agenda;
 mod change;
@@ -12,6 +12,7 @@ mod quota;
 mod renew;
 mod restore;
 mod shard;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -31,6 +32,7 @@ pub use self::quota::Quota;
 pub use self::renew::RenewError;
 pub use self::restore::Restored;
 use self::shard::Shard;
+use self::whole::Whole;
 use crate::clock::Clock;
 use crate::kernel::pace::Jitter;
 use crate::kernel::session::{Attempt, Digest, Errand, Refused, Session, SessionId, Status, Terms};
@@ -231,7 +233,7 @@ impl Sessions {
     /// # Errors
     /// What the kernel refuses, or [`ChangeError::Store`]: then nothing was handed over.
     pub async fn claim(&self, id: SessionId, key: Option<Digest>) -> Result<Arc<Grant>, ChangeError> {
-        self.tracked(id, move |session, now| {
+        self.whole(id, move |session, now| {
             let (grant, next) = session.claim(key, now)?;
             Ok((next, grant))
         })
@@ -243,7 +245,7 @@ impl Sessions {
     /// # Errors
     /// [`Refused::Unknown`], or [`ChangeError::Store`]: then it goes on.
     pub async fn cancel(&self, id: SessionId) -> Result<(), ChangeError> {
-        match self.tracked(id, |session, now| Ok((Some(session.cancel(now)?), ()))).await {
+        match self.whole(id, |session, now| Ok((Some(session.cancel(now)?), ()))).await {
             Err(ChangeError::Refused(Refused::Settled)) => Ok(()),
             outcome => outcome,
         }
@@ -266,14 +268,14 @@ impl Sessions {
         }
     }
 
-    /// One durable change in a task of its own, so that it is whole even if the caller goes away.
-    async fn tracked<T, F>(&self, id: SessionId, decide: F) -> Result<T, ChangeError>
+    /// One durable change, whole even if the caller goes away.
+    async fn whole<T, F>(&self, id: SessionId, decide: F) -> Result<T, ChangeError>
     where
         T: Send + 'static,
         F: Fn(Session, Timestamp) -> Result<(Option<Session>, T), Refused> + Send + 'static,
     {
         let sessions = self.clone();
-        let change = self.shared.tasks.spawn(async move { sessions.change(id, decide).await }.in_current_span());
+        let change = Whole::new(&self.shared.tasks, async move { sessions.change(id, decide).await });
         change.await.unwrap_or(Err(ChangeError::Store))
     }
 }

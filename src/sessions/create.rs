@@ -16,6 +16,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::Sessions;
+use super::whole::Whole;
 use crate::kernel::session::{Creation, Digest, Opening, Session, SessionId, State};
 use crate::kernel::verdict::Failure;
 
@@ -91,13 +92,15 @@ impl Sessions {
     /// See [`CreateError`]; no session remains.
     pub async fn create(&self, create: Create) -> Outcome {
         let Some(idempotency) = create.idempotency else {
-            return self.creation(create).await;
+            let sessions = self.clone();
+            let created = Whole::new(&self.shared.tasks, async move { sessions.create_once(create).await });
+            return created.await.unwrap_or(Err(CreateError::Failed(Failure::InternalError)));
         };
         // The earlier request may be among the sessions that have not been loaded yet.
         self.loaded().await;
         let key = (create.caller.clone(), idempotency.key);
         let (outcome, first) = loop {
-            match self.shared.creations.reserve(&key, &idempotency.fingerprint, || self.creation(create.clone())) {
+            match self.shared.creations.reserve(&key, &idempotency.fingerprint, || self.creation(key.clone(), create.clone())) {
                 Reservation::First(outcome) => break (outcome, true),
                 Reservation::Running(outcome) => break (outcome, false),
                 Reservation::Mismatch => return Err(CreateError::Mismatch),
@@ -122,14 +125,12 @@ impl Sessions {
         Some(Ok(Created { session, secret, repeated: true }))
     }
 
-    fn creation(&self, create: Create) -> BoxFuture<'static, Outcome> {
+    /// In a task from the start: several may wait for it, or nobody.
+    fn creation(&self, key: Key, create: Create) -> BoxFuture<'static, Outcome> {
         let sessions = self.clone();
-        let key = create.idempotency.map(|idempotency| (create.caller.clone(), idempotency.key));
         let create = async move {
             let outcome = sessions.create_once(create).await;
-            if let Some(key) = key {
-                sessions.shared.creations.settle(key, &outcome);
-            }
+            sessions.shared.creations.settle(key, &outcome);
             outcome
         };
         let task = self.shared.tasks.spawn(create.in_current_span());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::create::PATIENCE;
+use super::whole::Whole;
 use super::{ChangeError, Sessions};
 use crate::kernel::session::{Refused, Session, SessionId};
 use crate::kernel::verdict::Failure;
@@ -26,8 +27,8 @@ impl Sessions {
     /// See [`RenewError`].
     pub async fn renew(&self, id: SessionId) -> Result<Arc<Session>, RenewError> {
         let sessions = self.clone();
-        let task = self.shared.tasks.spawn(async move { sessions.renew_once(id).await });
-        task.await.unwrap_or(Err(RenewError::Failed(Failure::InternalError)))
+        let renewed = Whole::new(&self.shared.tasks, async move { sessions.renew_once(id).await });
+        renewed.await.unwrap_or(Err(RenewError::Failed(Failure::InternalError)))
     }
 
     async fn renew_once(&self, id: SessionId) -> Result<Arc<Session>, RenewError> {

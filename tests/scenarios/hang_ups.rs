@@ -74,6 +74,23 @@ async fn a_whole_post_whose_client_is_gone_is_begun_and_ends_by_itself() {
 }
 
 #[tokio::test]
+async fn a_post_that_gets_no_code_is_given_up_in_time_though_its_client_is_gone() {
+    let served = Served::start().await;
+    served.provider.script(Endpoint::DeviceAuthorization, [Answer::Delay(Duration::from_secs(60))]);
+    let mut socket = TcpStream::connect(served.address).await.unwrap();
+    socket.write_all(request("POST", "/sessions", "nobody", "{}").as_bytes()).await.unwrap();
+    within(served.provider.wait_for(|provider| provider.counts().device_requests == 1)).await;
+    socket.set_zero_linger().unwrap();
+    drop(socket);
+    answered(&served).await;
+    assert_eq!(served.sessions.all().len(), 1);
+    let out_of_patience = served.clock.now() + Duration::from_secs(20);
+    within(served.clock.sleeper(|at| at == out_of_patience)).await;
+    served.clock.advance_to(out_of_patience);
+    eventually("it is gone", || served.sessions.all().is_empty()).await;
+}
+
+#[tokio::test]
 async fn half_a_claim_or_delete_changes_nothing_and_a_whole_one_is_whole() {
     let served = Served::start().await;
     for (method, suffix, outcome) in [("POST", "/claim", "claimed"), ("DELETE", "", "cancelled")] {
