@@ -65,12 +65,11 @@ pub fn entrance(router: Router, api: Arc<Api>, count: impl Fn(Answered<'_>) + Cl
     }))
 }
 
-/// Names the request in what the log says of a panic, where there is no span that does. To be called after the log has begun.
+/// Names the request in full in what the log says of a panic. To be called after the log has begun.
 pub fn name_panics() {
     let log = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        let span = VISIT.try_with(|visit| Span::current().is_none().then(|| visit.span())).ok().flatten();
-        span.unwrap_or_else(Span::none).in_scope(|| log(info));
+        VISIT.try_with(|visit| visit.full_span()).unwrap_or_else(|_| Span::none()).in_scope(|| log(info));
     }));
 }
 
@@ -92,7 +91,7 @@ impl Visit {
         // Whoever only reads gives the log nothing to say, unless it is to say everything; and a span is dear.
         let is_silent = matches!(self.method, Method::GET | Method::HEAD) && LevelFilter::current() < LevelFilter::DEBUG;
         let span = if is_silent { Span::none() } else { self.span() };
-        debug!(parent: &span, "started processing request");
+        debug!(parent: &span, method = %self.method, route = self.route(), "started processing request");
         let visit = Arc::new(self);
         let answer = VISIT.scope(Arc::clone(&visit), answer.instrument(span.clone()));
         let mut response = match AssertUnwindSafe(answer).catch_unwind().await {
@@ -105,14 +104,23 @@ impl Visit {
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         let (status, took) = (response.status(), visit.begun.elapsed());
         debug!(parent: &span, status = status.as_u16(), ?took, "finished processing request");
-        count(Answered { method: &visit.method, route: visit.route.as_ref().map(MatchedPath::as_str), status, took });
+        count(Answered { method: &visit.method, route: visit.route(), status, took });
         Ok(response)
     }
 
+    fn route(&self) -> Option<&str> {
+        self.route.as_ref().map(MatchedPath::as_str)
+    }
+
+    /// Of the highest level, so that a line has its request's id whatever else is logged. No more than that: each is written down,
+    /// whether there are lines or not.
     fn span(&self) -> Span {
-        let route = self.route.as_ref().map_or("none", MatchedPath::as_str);
-        // Of the highest level, so that a line has its request's id whatever else is logged.
-        error_span!("request", method = %self.method, route, request_id = self.id.to_str().ok())
+        error_span!("request", request_id = self.id.to_str().ok())
+    }
+
+    /// In place of the other.
+    fn full_span(&self) -> Span {
+        error_span!(parent: None, "request", method = %self.method, route = self.route(), request_id = self.id.to_str().ok())
     }
 }
 
