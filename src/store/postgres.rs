@@ -34,7 +34,10 @@ struct ServerSession {
     started: String,
 }
 
-const MIGRATIONS: &Scripts = &[(1, "sessions", include_str!("../../migrations/postgres/0001_sessions.sql"))];
+const MIGRATIONS: &Scripts = &[
+    (1, "sessions", include_str!("../../migrations/postgres/0001_sessions.sql")),
+    (2, "digests", include_str!("../../migrations/postgres/0002_digests.sql")),
+];
 const OLDEST: i32 = 140_000;
 const CONNECT: Duration = Duration::from_secs(2);
 /// Longer than the limits that the server has from [`LIMITS`], so that only a silent connection runs into it.

@@ -34,7 +34,10 @@ pub struct SqliteFile {
     _lock: File,
 }
 
-const MIGRATIONS: &Scripts = &[(1, "sessions", include_str!("../../migrations/sqlite/0001_sessions.sql"))];
+const MIGRATIONS: &Scripts = &[
+    (1, "sessions", include_str!("../../migrations/sqlite/0001_sessions.sql")),
+    (2, "digests", include_str!("../../migrations/sqlite/0002_digests.sql")),
+];
 /// The table in which sqlx keeps which migrations were applied. It is made before the first of them.
 const MIGRATED: &str = "_sqlx_migrations";
 /// Set by the first migration.

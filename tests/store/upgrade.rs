@@ -39,8 +39,8 @@ async fn sessions_in_every_state_survive_an_upgrade() {
         }
         let recorded = |stage| {
             let record = sample::in_stage(stage, id(stage)).record();
-            // It was stored once more, before it had its code.
-            Record { version: record.version + 1, ..record }
+            // At first it was stored once more, before it had its code.
+            Record { version: record.version + u64::from(release.ends_with("0001")), ..record }
         };
         let mut expected: Vec<_> = Stage::ALL.map(|stage| (id(stage), sample::told(&recorded(stage)))).into();
         expected.sort();

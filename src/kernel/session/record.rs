@@ -3,6 +3,8 @@
 //! Attempts and plain "still pending" are not kept. So a session that comes back counts as having been asked about just when it
 //! was loaded, with an answer that nobody saw.
 
+mod digest;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -34,6 +36,7 @@ pub struct Record {
 pub struct Facts {
     scope: Arc<str>,
     label: Option<Box<str>>,
+    #[serde(with = "digest")]
     secret: Digest,
     prompt: Option<Prompt>,
     creation: Option<CreationFacts>,
@@ -62,7 +65,9 @@ pub struct Common(HashSet<Arc<str>>);
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CreationFacts {
+    #[serde(with = "digest")]
     key: Digest,
+    #[serde(with = "digest")]
     fingerprint: Digest,
     until: Timestamp,
 }
@@ -70,6 +75,7 @@ struct CreationFacts {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HeldFacts {
+    #[serde(with = "digest")]
     key: Digest,
     until: Timestamp,
 }
