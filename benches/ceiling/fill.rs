@@ -75,8 +75,8 @@ pub async fn claims(store: &Arc<impl Store + ?Sized>, count: usize) -> Vec<(u64,
     let authorized: Vec<_> = pending.iter().map(|session| (session.version(), sample::approved(session.clone()))).collect();
     save(store, pending.into_iter().map(|session| (0, session)).collect(), AT_ONCE).await;
     save(store, authorized.iter().map(|(before, (session, _))| (*before, session.clone())).collect(), AT_ONCE).await;
-    let claimed =
-        |(_, (session, at)): (_, (Session, _))| (session.version(), session.claim(Some([1; 32]), at).expect("tokens").1.expect("a change"));
+    let key = Some(Sha256::digest("k").into());
+    let claimed = |(_, (session, at)): (_, (Session, _))| (session.version(), session.claim(key, at).expect("tokens").1.expect("a change"));
     let mut claims: Vec<_> = authorized.into_iter().map(claimed).collect();
     claims.sort_unstable_by_key(|(_, session)| at_random(session.id()));
     claims

@@ -7,13 +7,16 @@ use anteroom::kernel::pace::Jitter;
 use anteroom::kernel::session::{Attempt, Errand, Opening, Session, Terms};
 use anteroom::kernel::time::Timestamp;
 use anteroom::kernel::verdict::{Began, DeviceCode, Grant, Prompt, Verdict};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 pub const TERMS: Terms = Terms { claim_ttl: Duration::from_secs(300), retention: Duration::from_secs(600) };
 const LIFETIME: Duration = Duration::from_secs(86_400);
 
 pub fn opened(now: Timestamp) -> Session {
-    let opening = Opening { id: Uuid::new_v4(), provider: "demo".into(), caller: None, scope: "".into(), label: None, secret: [7; 32] };
+    let id = Uuid::new_v4();
+    let secret = Sha256::digest(id).into();
+    let opening = Opening { id, provider: "demo".into(), caller: None, scope: "".into(), label: None, secret };
     Session::open(opening, None, now)
 }
 
