@@ -27,6 +27,11 @@ pub struct Gate {
 #[derive(Default)]
 struct State {
     in_flight: usize,
+    /// How many were begun beyond [`AT_EASE`], in the last millisecond in which some were.
+    added: usize,
+    added_at: Timestamp,
+    /// Fewer were allowed than there is room for.
+    is_held_back: bool,
     /// The earliest moment for the next request under the rate limit, and how many were made of this millisecond.
     next_slot: Timestamp,
     made: u32,
@@ -68,6 +73,11 @@ pub struct Backlog {
     pub over: Duration,
 }
 
+/// So many requests may be under way whenever they are due. Beyond that, each millisecond adds an eighth of what is under way, and at
+/// least so many: no provider is met by a burst, and where answers come sooner than that there need not be more, which is less work
+/// for both sides.
+const AT_EASE: usize = 64;
+const ADDED: usize = 16;
 /// As for a single session: from the third failure in a row the provider counts as unreachable.
 const UNREACHABLE_AFTER: u8 = 3;
 /// How long there must have been nothing but failures before the provider counts as down and is left alone. By then the sessions
@@ -92,18 +102,23 @@ impl Gate {
         Self { limits, state: Arc::default(), bell }
     }
 
+    /// How many requests may be begun now, or when some may. They become more only little by little.
     pub fn room(&self, now: Timestamp, urgency: Urgency) -> Room {
-        self.state.lock().room(&self.limits, now, urgency)
+        let mut state = self.state.lock();
+        match state.room(&self.limits, now, urgency) {
+            Room::Now(free) => state.little_by_little(free, now),
+            later => later,
+        }
     }
 
-    /// Takes a place for one request, if there is one now.
+    /// Takes a place for one request, if there is one at all.
     pub fn enter(&self, now: Timestamp, urgency: Urgency) -> Option<Pass> {
         let mut state = self.state.lock();
         let Room::Now(_) = state.room(&self.limits, now, urgency) else { return None };
         if let Some(rate) = self.limits.max_per_second {
             state.take_slot(rate, now);
         }
-        state.in_flight += 1;
+        state.begin(now);
         Some(Pass { state: Arc::clone(&self.state), max_in_flight: self.limits.max_in_flight, bell: Arc::clone(&self.bell) })
     }
 
@@ -185,6 +200,36 @@ impl State {
         }
     }
 
+    fn little_by_little(&mut self, free: usize, now: Timestamp) -> Room {
+        let at_ease = AT_EASE.saturating_sub(self.in_flight);
+        let added = if self.added_at == now { self.added } else { 0 };
+        let more = (self.in_flight / 8).max(ADDED).saturating_sub(added);
+        match free.min(at_ease.max(more)) {
+            0 => {
+                self.is_held_back = true;
+                Room::At(now + Duration::from_millis(1))
+            }
+            room => Room::Now(room),
+        }
+    }
+
+    fn begin(&mut self, now: Timestamp) {
+        if self.in_flight >= AT_EASE {
+            self.added = if self.added_at == now { self.added + 1 } else { 1 };
+            self.added_at = now;
+        }
+        self.in_flight += 1;
+    }
+
+    /// Whether there is room again before it was promised.
+    fn end(&mut self, max_in_flight: usize) -> bool {
+        let was_full = self.in_flight >= max_in_flight || self.closings > 0;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let is_at_ease = self.is_held_back && self.in_flight <= AT_EASE / 2;
+        self.is_held_back &= !is_at_ease;
+        was_full || is_at_ease
+    }
+
     /// Requests are spread evenly over the second: it never sees more of them than `rate`.
     fn take_slot(&mut self, rate: u32, now: Timestamp) {
         self.made += 1;
@@ -205,10 +250,7 @@ impl State {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let mut state = self.state.lock();
-        let was_full = state.in_flight >= self.max_in_flight || state.closings > 0;
-        state.in_flight = state.in_flight.saturating_sub(1);
-        if was_full {
+        if self.state.lock().end(self.max_in_flight) {
             self.bell.notify_one();
         }
     }

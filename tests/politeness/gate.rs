@@ -2,6 +2,7 @@
 
 use anteroom::kernel::pace::Jitter;
 use anteroom::provider::gate::{Backlog, Gate, Limits};
+use futures_util::FutureExt;
 use tokio::sync::Notify;
 
 use super::*;
@@ -26,6 +27,66 @@ fn a_place_is_free_again_when_its_request_has_ended() {
     assert!(gate.enter(START, Urgency::Urgent).is_none());
     drop(first);
     assert_eq!((gate.room(START, ORDINARY), gate.in_flight()), (Room::Now(1), 1));
+}
+
+#[test]
+fn requests_become_more_little_by_little() {
+    let gate = gate(1_000, None);
+    let mut under_way = Vec::new();
+    let mut begin = |number: usize, millis: u64| under_way.extend((0..number).map(|_| gate.enter(after(millis), ORDINARY).unwrap()));
+    assert_eq!(gate.room(START, ORDINARY), Room::Now(64));
+    begin(64, 0);
+    assert_eq!(gate.room(START, ORDINARY), Room::Now(16));
+    begin(6, 0);
+    assert_eq!(gate.room(START, ORDINARY), Room::Now(10));
+    begin(10, 0);
+    assert_eq!(gate.room(START, ORDINARY), Room::At(after(1)));
+    assert_eq!(gate.room(after(1), Urgency::Urgent), Room::Now(16));
+    begin(320, 1);
+    assert_eq!(gate.room(after(1), ORDINARY), Room::At(after(2)));
+    assert_eq!(gate.room(after(2), ORDINARY), Room::Now(50));
+    begin(599, 2);
+    assert_eq!(gate.room(after(3), ORDINARY), Room::Now(1));
+    begin(1, 3);
+    assert_eq!(gate.room(after(4), ORDINARY), Room::WhenOneEnds);
+    // In place of a request that has ended, another one.
+    under_way.truncate(40);
+    assert_eq!(gate.room(after(4), ORDINARY), Room::Now(24));
+}
+
+#[test]
+fn a_provider_that_is_far_away_soon_has_all_that_it_may() {
+    const ANSWER: u64 = 20;
+    let gate = gate(1_000, None);
+    let mut under_way = std::collections::VecDeque::new();
+    let all = (0..1_000).find(|millis| {
+        while under_way.front().is_some_and(|(begun, _)| begun + ANSWER <= *millis) {
+            under_way.pop_front();
+        }
+        while let Room::Now(room) = gate.room(after(*millis), ORDINARY) {
+            under_way.extend((0..room).map(|_| (*millis, gate.enter(after(*millis), ORDINARY).unwrap())));
+        }
+        gate.in_flight() == 1_000
+    });
+    assert!(all.is_some_and(|millis| millis < 100), "{all:?} ms");
+}
+
+#[tokio::test]
+async fn whoever_was_held_back_is_told_when_few_are_under_way() {
+    let bell = Arc::new(Notify::new());
+    let gate = Gate::new(Limits { max_in_flight: 1_000, max_per_second: None }, Arc::clone(&bell));
+    let rang = || bell.notified().now_or_never().is_some();
+    let mut under_way: Vec<_> = (0..80).map(|_| gate.enter(START, ORDINARY).unwrap()).collect();
+    under_way.truncate(20);
+    assert!(!rang(), "nobody was held back");
+    under_way.extend((0..60).map(|_| gate.enter(after(1), ORDINARY).unwrap()));
+    assert_eq!(gate.room(after(1), ORDINARY), Room::At(after(2)));
+    under_way.truncate(33);
+    assert!(!rang());
+    under_way.truncate(32);
+    assert!(rang());
+    under_way.truncate(1);
+    assert!(!rang(), "told once");
 }
 
 #[test]
