@@ -152,7 +152,9 @@ const PRAGMAS: &[(&str, &str)] = &[
 ];
 
 fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).disable_statement_logging()
+    // A page at a time: with few rows on their way, reading waits for whoever takes them, and they for it.
+    let rows = PAGE.unsigned_abs() as usize;
+    SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).row_buffer_size(rows).disable_statement_logging()
 }
 
 // === reading and writing ===
