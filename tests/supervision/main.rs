@@ -15,4 +15,5 @@ mod isolation;
 mod ledger;
 mod panic_at;
 mod scheduler;
+mod stalls;
 mod stopping;
