@@ -42,6 +42,9 @@ pub struct Config {
     pub terms: Terms,
     /// `max_sessions`, `ANTEROOM_MAX_SESSIONS`: sessions that are pending or hold unclaimed tokens. Default 1000000.
     pub max_sessions: usize,
+    /// `max_settled_sessions`, `ANTEROOM_MAX_SETTLED_SESSIONS`: settled sessions that are kept for their retention; beyond that those
+    /// that were settled first are forgotten early. Default 1000000.
+    pub max_settled_sessions: usize,
     /// `[store]`, `ANTEROOM_STORE__…`
     pub store: StoreSettings,
     /// `[providers.NAME]`, `ANTEROOM_PROVIDERS__NAME__…`, where a `-` of the name is `_`. At least one; sorted by name.
@@ -89,6 +92,7 @@ const CLAIM_TTL: Duration = Duration::from_secs(5 * 60);
 const RETENTION: Duration = Duration::from_secs(10 * 60);
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 const MAX_SESSIONS: usize = 1_000_000;
+const MAX_SETTLED_SESSIONS: usize = 1_000_000;
 
 impl Config {
     /// Reads the file, if there is one, and the environment ([`environment`]); in the latter only `ANTEROOM_…` counts.
@@ -120,6 +124,7 @@ impl Config {
         let claim_ttl = root.take("claim_ttl").and_then(|entry| entry.text(duration)).unwrap_or(CLAIM_TTL);
         let retention = root.take("retention").and_then(|entry| entry.text(duration)).unwrap_or(RETENTION);
         let max_sessions = root.take("max_sessions").and_then(|entry| entry.whole()).unwrap_or(MAX_SESSIONS);
+        let max_settled_sessions = root.take("max_settled_sessions").and_then(|entry| entry.whole()).unwrap_or(MAX_SETTLED_SESSIONS);
         let store = StoreSettings::read(root.section("store"));
         let provider_sections = root.sections("providers");
         let names: BTreeSet<Arc<str>> = provider_sections.iter().map(|(name, _)| Arc::from(name.as_str())).collect();
@@ -129,7 +134,8 @@ impl Config {
         let callers = caller::read_all(caller_sections, &names);
         let http = HttpSettings::read(root.section("http"));
         let terms = Terms { claim_ttl, retention };
-        let config = Self { listen, admin_listen, allow_anonymous, terms, max_sessions, store, providers, callers, http };
+        let config =
+            Self { listen, admin_listen, allow_anonymous, terms, max_sessions, max_settled_sessions, store, providers, callers, http };
 
         if names.is_empty() {
             root.report("providers", "none is configured; add [providers.NAME] with an issuer and a client_id");

@@ -32,6 +32,7 @@ pub struct Metrics {
     restarts: Counter,
     give_ups: Counter,
     unreadable_rows: Counter,
+    forgotten_early: Counter,
     requests: Family<Labels<3>, Counter>,
     request_seconds: Family<Labels<1>, Histogram>,
     routes: RwLock<BTreeMap<Box<str>, Route>>,
@@ -83,6 +84,7 @@ impl Default for Metrics {
             restarts: Counter::default(),
             give_ups: Counter::default(),
             unreadable_rows: Counter::default(),
+            forgotten_early: Counter::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 3.0, 11))),
             routes: RwLock::default(),
@@ -112,6 +114,11 @@ impl Default for Metrics {
         registry.register("restarts", "Supervised tasks that were started again", metrics.restarts.clone());
         registry.register("give_ups", "Supervised tasks that crashed too often", metrics.give_ups.clone());
         registry.register("unreadable_rows", "Sessions that failed because the store could not be read", metrics.unreadable_rows.clone());
+        registry.register(
+            "sessions_forgotten_early",
+            "Settled sessions that were forgotten before their time, as there were too many",
+            metrics.forgotten_early.clone(),
+        );
         registry.register("http_requests", "Requests to the public API", metrics.requests.clone());
         registry.register_with_unit(
             "http_request",
@@ -181,6 +188,10 @@ impl Metrics {
 
     pub fn lost(&self) {
         self.unreadable_rows.inc();
+    }
+
+    pub fn forgotten_early(&self, sessions: usize) {
+        self.forgotten_early.inc_by(sessions as u64);
     }
 
     /// `route` is the pattern, never the path.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::kernel::session::{Due, Errand, SessionId, Urgency};
 use crate::kernel::table::Lane;
@@ -49,16 +49,21 @@ pub async fn run(
             let user_code = session.prompt().map_or("", |prompt| &prompt.user_code);
             Answer::Verdict(provider.ask(SignIn { device_code: &device_code, user_code, scope: &session.opening().scope }).await)
         }
-        Errand::Verify(grant) => Answer::Verdict(provider.verify(&grant).await),
+        Errand::Verify(grant) => Answer::Verified(provider.verify(&grant).await),
         Errand::Revoke(grant) => Answer::Revoked(provider.revoke(&grant).await),
     };
     let answered_at = sessions.clock().now();
     heed(upstream, &sessions, &answer, answered_at);
     let took = answered_at.since(asked_at);
     observe(Asked { provider: &upstream.name, errand: name, answer: answer.name(), took, late });
-    match sessions.report(id, attempt, answer) {
-        Ok(()) => beat.accepted(),
-        Err(refused) => debug!(?refused, "a report was refused"),
+    let grant = answer.grant().map(Arc::clone);
+    match (sessions.report(id, attempt, answer), grant) {
+        (Ok(()), _) => beat.accepted(),
+        (Err(refused), None) => debug!(?refused, "a report was refused"),
+        (Err(_), Some(grant)) => {
+            let revoked = provider.revoke(&grant).await;
+            warn!(provider = &*upstream.name, revoked, "tokens came for a sign-in that is gone");
+        }
     }
 }
 
@@ -67,7 +72,7 @@ fn heed(upstream: &Upstream, sessions: &Sessions, answer: &Answer, now: Timestam
     let gate = &upstream.gate;
     let backlog = match answer {
         // Whether the keys can be had says nothing of the endpoints.
-        Answer::Verdict(Verdict::Unverified(_)) | Answer::Revoked(_) => None,
+        Answer::Verified(Verdict::Unverified(_)) | Answer::Revoked(_) => None,
         Answer::Begun(Err(Failure::ProviderRateLimited { retry_after_secs: Some(wait) })) => {
             gate.pause_beginnings(now, Duration::from_secs(*wait));
             gate.heard(now)
@@ -84,7 +89,7 @@ fn heed(upstream: &Upstream, sessions: &Sessions, answer: &Answer, now: Timestam
             gate.unheard(now, random_jitter());
             retry_after.and_then(|wait| gate.pause(now, Some(wait)))
         }
-        Answer::Begun(_) | Answer::Verdict(_) => gate.heard(now),
+        Answer::Begun(_) | Answer::Verdict(_) | Answer::Verified(_) => gate.heard(now),
     };
     if let Some(Backlog { from, over }) = backlog {
         sessions.spread(&Lane::Provider(Arc::clone(&upstream.name)), from, over);

@@ -60,6 +60,8 @@ struct Shared {
     alarm: AtomicU64,
     /// How many sessions may be lapsing at once.
     lapsing: Arc<Semaphore>,
+    /// Held while settled sessions are forgotten early.
+    forgetting: Arc<Semaphore>,
     observer: Arc<dyn Observer>,
     /// What has been restored so far.
     counted: Mutex<Restored>,
@@ -78,23 +80,38 @@ pub trait Observer: Send + Sync + 'static {
     fn lost(&self, session: &Session);
     /// A session has left the table.
     fn gone(&self, session: &Session);
+    /// So many settled sessions were forgotten before their time, as there were too many.
+    fn forgotten_early(&self, sessions: usize);
+    /// Tokens came for a session that is gone, and nobody can revoke them.
+    fn stranded(&self, id: SessionId);
 }
 
 /// What a poller brings back.
 #[derive(Debug)]
 pub enum Answer {
     Begun(Result<Began, Failure>),
+    /// Of the token endpoint.
     Verdict(Verdict),
+    /// On tokens that were withheld.
+    Verified(Verdict),
     Revoked(bool),
 }
 
 impl Answer {
+    /// The tokens that this answer brought; nobody else has them.
+    pub fn grant(&self) -> Option<&Arc<Grant>> {
+        match self {
+            Self::Verdict(verdict) => verdict.grant(),
+            Self::Begun(_) | Self::Verified(_) | Self::Revoked(_) => None,
+        }
+    }
+
     /// For metrics and logs.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Begun(Ok(_)) => "begun",
             Self::Begun(Err(failure)) => failure.code(),
-            Self::Verdict(verdict) => verdict.name(),
+            Self::Verdict(verdict) | Self::Verified(verdict) => verdict.name(),
             Self::Revoked(true) => "revoked",
             Self::Revoked(false) => "not_revoked",
         }
@@ -106,6 +123,8 @@ pub enum ChangeError {
     Refused(Refused),
     /// The change could not be made durable, so it did not happen.
     Store,
+    /// It was made from a session that is not what the store has.
+    Conflict,
 }
 
 const SHARDS: usize = 16;
@@ -136,6 +155,7 @@ impl Sessions {
             bell,
             alarm: AtomicU64::new(u64::MAX),
             lapsing: Arc::new(Semaphore::new(LAPSING)),
+            forgetting: Arc::new(Semaphore::new(1)),
             observer,
             counted: Mutex::default(),
             restored: SetOnce::new(),
@@ -299,11 +319,13 @@ impl Sessions {
     /// takes its place: there is never another one.
     pub fn close_abandoned(&self, id: SessionId) {
         let mut inner = self.shard(id).lock();
-        if inner.is_being_changed(id) {
-            return;
-        }
         let Some(current) = inner.table.get(id).cloned() else { return };
-        if let Ok(next) = Session::clone(&current).close_abandoned(self.now()) {
+        let session = Session::clone(&current);
+        let closed = match inner.is_being_changed(id) {
+            true => session.close_abandoned_during_a_change(self.now()),
+            false => session.close_abandoned(self.now()),
+        };
+        if let Ok(next) = closed {
             // Under one lock nobody else can have changed it.
             let _ = self.publish(&mut inner, &current, next);
         }
@@ -313,38 +335,53 @@ impl Sessions {
     /// the table, or in a task that offers it to the store until it is.
     ///
     /// # Errors
-    /// [`Refused`] when the report is for a session or an attempt that is over.
+    /// [`Refused`] when the report is for a session or an attempt that is over. Tokens are refused for a session that is gone, and
+    /// for no other.
     pub fn report(&self, id: SessionId, attempt: Attempt, answer: Answer) -> Result<(), Refused> {
         let now = self.now();
         let jitter = random_jitter();
         let terms = self.shared.terms;
+        let grant = answer.grant().map(Arc::clone);
         let decide = move |session: Session| match &answer {
             Answer::Begun(Ok(began)) => session.began(attempt, began.clone(), now, jitter),
             Answer::Begun(Err(failure)) => session.not_begun(attempt, *failure, now),
             Answer::Verdict(verdict) => session.report(attempt, verdict.clone(), now, jitter, &terms),
+            Answer::Verified(verdict) => session.verified(attempt, verdict.clone(), now, &terms),
             Answer::Revoked(done) => session.revoked(attempt, *done, now),
         };
 
         let mut inner = self.shard(id).lock();
         let current = Arc::clone(inner.table.get(id).ok_or(Refused::Unknown)?);
         let next = decide(Session::clone(&current))?;
-        if !inner.is_being_changed(id) {
-            if next.version() == current.version() {
-                return self.publish(&mut inner, &current, next).map(|_| ());
-            }
-            self.publish(&mut inner, &current, Session::clone(&current).answered(attempt)?)?;
+        if !inner.is_being_changed(id) && next.version() == current.version() {
+            return self.publish(&mut inner, &current, next).map(|_| ());
+        }
+        // A fact from here on, whoever is changing the session: nobody takes the attempt for abandoned.
+        if let Ok(answered) = Session::clone(&current).answered(attempt) {
+            self.publish(&mut inner, &current, answered)?;
         }
         drop(inner);
 
         let sessions = self.clone();
         let keep = async move {
-            let kept = AssertUnwindSafe(sessions.persevere(id, |session, _| Ok((Some(decide(session)?), ()))));
+            let _answered = Answered { sessions: &sessions, id, attempt };
+            let kept = AssertUnwindSafe(sessions.keep(id, grant, decide));
             if kept.catch_unwind().await.is_err() {
                 sessions.fail(id, Failure::InternalError).await;
             }
         };
         self.shared.tasks.spawn(keep.in_current_span());
         Ok(())
+    }
+
+    /// Brings an answer into the table. Tokens that it has no use for any more are put among those to be revoked.
+    async fn keep(&self, id: SessionId, grant: Option<Arc<Grant>>, decide: impl Fn(Session) -> Result<Session, Refused>) {
+        let reported = self.persevere(id, |session, _| Ok((Some(decide(session)?), ()))).await;
+        let (Err(_), Some(grant)) = (reported, grant) else { return };
+        let disown = |session: Session, now| Ok((Some(session.disown(Arc::clone(&grant), now)), ()));
+        if self.persevere(id, disown).await.is_err() {
+            self.shared.observer.stranded(id);
+        }
     }
 
     /// Ends a session whose poller cannot be kept alive; what is settled or authorized stays as it is.
@@ -360,7 +397,26 @@ impl Sessions {
     }
 
     async fn fail(&self, id: SessionId, failure: Failure) {
-        self.persevere(id, move |session, now| Ok((Some(session.fail(failure, now)?), ()))).await;
+        // What is settled or authorized stays so.
+        let _ = self.persevere(id, move |session, now| Ok((Some(session.fail(failure, now)?), ()))).await;
+    }
+}
+
+/// Stands for an answer that is being reported. However that ends, the session is left with something that is due.
+struct Answered<'a> {
+    sessions: &'a Sessions,
+    id: SessionId,
+    attempt: Attempt,
+}
+
+impl Drop for Answered<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.sessions.shard(self.id).lock();
+        let Some(current) = inner.table.get(self.id).cloned() else { return };
+        // Refused where the answer has got into the table, as it should.
+        if let Ok(lost) = Session::clone(&current).answer_lost(self.attempt, self.sessions.now()) {
+            let _ = self.sessions.publish(&mut inner, &current, lost);
+        }
     }
 }
 

@@ -97,6 +97,14 @@ pub struct Unreadable {
     pub caller: Option<Arc<str>>,
 }
 
+impl Unreadable {
+    /// For a record whose parts contradict each other.
+    pub fn of(record: &Record) -> Self {
+        let Record { id, version, revision, ref provider, ref caller, .. } = *record;
+        Self { id, version, revision, provider: Arc::clone(provider), caller: caller.clone() }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("another change came first")]

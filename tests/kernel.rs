@@ -6,7 +6,7 @@ use std::time::Duration;
 use anteroom::kernel::pace::{Jitter, Pace};
 use anteroom::kernel::restarts::{Decision, Restarts, Storm};
 use anteroom::kernel::session::record::Common;
-use anteroom::kernel::session::{Attempt, Digest, Errand, Lapsed, MAX_RENEWALS, Opening, Refused, Session, State, Status, Terms};
+use anteroom::kernel::session::{Attempt, Creation, Digest, Errand, Lapsed, MAX_RENEWALS, Opening, Refused, Session, State, Status, Terms};
 use anteroom::kernel::table::{Lane, Table};
 use anteroom::kernel::time::Timestamp;
 use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
@@ -60,8 +60,13 @@ fn pending() -> Session {
 /// Polls at the moment the session is due and reports `verdict` at once.
 fn polled(session: Session, verdict: Verdict) -> Session {
     let now = session.next_poll_at().expect("it is pending");
-    let (session, attempt) = announced(session, now);
-    session.report(attempt, verdict, now, Jitter(0), &TERMS).expect("the attempt is open")
+    let (session, announced) = session.attempt(now).expect("an attempt is due");
+    let (attempt, errand) = announced.expect("no attempt was open");
+    let reported = match errand {
+        Errand::Verify(_) => session.verified(attempt, verdict, now, &TERMS),
+        _ => session.report(attempt, verdict, now, Jitter(0), &TERMS),
+    };
+    reported.expect("the attempt is open")
 }
 
 fn secs(secs: u64) -> Duration {
@@ -250,7 +255,12 @@ impl Run {
                 let authorized = matches!(verdict, Verdict::Authorized(_));
                 let retry_after = retry_after(&verdict);
                 let was_pending = session.status() == Status::Pending;
-                let next = session.report(self.open.ok_or(Refused::Stale)?, verdict, self.now, self.jitter, &TERMS)?;
+                let open = self.open.ok_or(Refused::Stale)?;
+                let next = match session.state() {
+                    State::Verifying(_) => session.verified(open, verdict, self.now, &TERMS)?,
+                    _ if self.polls => session.report(open, verdict, self.now, self.jitter, &TERMS)?,
+                    _ => return Err(Refused::Stale),
+                };
                 assert_eq!(was_pending && authorized, next.status() == Status::Authorized, "tokens come from a pending session only");
                 self.forbidden_until = self.now + retry_after;
                 return self.reported(next);
@@ -262,8 +272,14 @@ impl Run {
                     assert_eq!(visible(&late.expect("taken, to be revoked")), visible(&session));
                 }
                 if let Some(stale) = self.closed.filter(|stale| !self.older.contains(stale)) {
-                    let refused = session.report(stale, Verdict::Authorized(grant()), self.now, self.jitter, &TERMS);
+                    let refused = session.clone().report(stale, Verdict::Denied, self.now, self.jitter, &TERMS);
                     assert_eq!(refused.err(), Some(Refused::Stale));
+                    let late = session.clone().report(stale, Verdict::Authorized(grant()), self.now, self.jitter, &TERMS);
+                    let late = late.expect("no tokens are thrown away");
+                    match session.state() {
+                        State::Pending(_) => assert_eq!(late.status(), Status::Authorized),
+                        _ => assert_eq!(visible(&late), visible(&session)),
+                    }
                 }
             }
             Input::Renew => {
@@ -587,7 +603,7 @@ fn withheld_tokens_are_revoked_when_their_session_ends() {
 
     let (session, attempt) = announced(session, now);
     let session = session.cancel(now).expect("pending");
-    let session = session.report(attempt, Verdict::Authorized(grant()), now, Jitter(0), &TERMS).expect("the attempt is open");
+    let session = session.verified(attempt, Verdict::Authorized(grant()), now, &TERMS).expect("the attempt is open");
     assert_eq!(session.status(), Status::Cancelled);
     assert!(is_revoking(&session, now));
 }
@@ -774,4 +790,149 @@ fn more_than_fifty_crashes_in_a_minute_are_a_storm_until_a_quiet_minute() {
     storm.crashed(START + secs(80));
     assert!(storm.is_raging(START + secs(140)));
     assert!(!storm.is_raging(START + secs(141)));
+}
+
+// === doubt ===
+
+/// Polls, and the answer never comes.
+fn unanswered(session: Session) -> Session {
+    polled(session, Verdict::Unreachable { ambiguous: true, retry_after: None })
+}
+
+#[test]
+fn after_a_lost_answer_whatever_ends_the_code_is_a_lost_grant() {
+    for verdict in [Verdict::DeadCode, Verdict::Rejected, Verdict::DeniedOrDead, Verdict::Expired] {
+        assert_eq!(failure(&polled(unanswered(pending()), verdict.clone())), Some(Failure::GrantLost), "{verdict:?}");
+        let heard = polled(unanswered(pending()), Verdict::Pending);
+        assert_ne!(failure(&polled(heard, verdict.clone())), Some(Failure::GrantLost), "{verdict:?}");
+    }
+    assert_eq!(polled(unanswered(pending()), Verdict::Denied).status(), Status::Denied);
+    assert_eq!(polled(pending(), Verdict::DeniedOrDead).status(), Status::Denied);
+}
+
+#[test]
+fn a_code_that_is_dead_a_little_before_its_expiry_has_expired() {
+    let polled_at = |at: Timestamp| {
+        let mut session = pending();
+        while session.next_poll_at().expect("pending") < at {
+            session = polled(session, Verdict::Pending);
+        }
+        polled(session, Verdict::DeadCode)
+    };
+    assert_eq!(failure(&polled_at(START + secs(560))), Some(Failure::ProviderRejected));
+    assert_eq!(polled_at(START + secs(592)).status(), Status::Expired);
+    assert_eq!(polled_at(START + secs(600)).status(), Status::Expired);
+}
+
+// === what arrives during a change ===
+
+/// As when a change is on its way to the store: `during` happens to the session in the table, then the change comes back.
+fn changed_meanwhile(session: Session, change: impl Fn(Session) -> Session, during: impl Fn(Session) -> Session) -> Session {
+    let mut table = Table::new(TERMS);
+    let base = table.insert(session).expect("the first");
+    let next = change(Session::clone(&base));
+    table.commit(during(Session::clone(&base))).expect("it follows");
+    Session::clone(&table.commit_onto(&base, next).expect("it follows"))
+}
+
+#[test]
+fn an_answer_that_arrives_during_a_change_stays_in_hand() {
+    let session = pending();
+    let now = session.next_poll_at().expect("pending");
+    let (session, attempt) = announced(session, now);
+    let late = now + secs(3600);
+    let session =
+        changed_meanwhile(session, |session| session.cancel(now).expect("pending"), |session| session.answered(attempt).expect("open"));
+    assert_eq!((session.status(), session.is_answered()), (Status::Cancelled, true));
+    assert_eq!(session.clone().attempt(late).err(), Some(Refused::NotDue), "nobody takes it for abandoned");
+    let session = session.report(attempt, Verdict::Authorized(grant()), late, Jitter(0), &TERMS).expect("in hand");
+    assert!(is_revoking(&session, late));
+}
+
+#[test]
+fn a_poller_that_dies_during_a_change_comes_back_after_one_gap() {
+    let (session, attempt) = announced(opened(START), START);
+    let creation = Creation { key: [1; 32], fingerprint: [2; 32], secret: "ars_a".into(), until: START + secs(5) };
+    let session = Session::open(session.opening().clone(), Some(creation), START);
+    let (session, _) = session.attempt(START).expect("starting");
+    let session = session.began(attempt, began(START, secs(600), None), START, Jitter(0)).expect("starting");
+    let now = session.next_poll_at().expect("pending");
+    let (session, _) = announced(session, now);
+    let lapsed = |session: Session| match session.lapse(now, &TERMS).expect("the creation has lapsed") {
+        Lapsed::Kept(next) => next,
+        Lapsed::Forgotten => panic!("forgotten"),
+    };
+    let session = changed_meanwhile(session, lapsed, |session| session.close_abandoned_during_a_change(now).expect("open"));
+    assert_eq!(session.next_poll_at(), Some(now + secs(6)));
+    assert!(session.creation().is_none());
+}
+
+#[test]
+fn an_answer_whose_report_came_to_nothing_leaves_a_session_that_is_due() {
+    let session = pending();
+    let now = session.next_poll_at().expect("pending");
+    let (session, attempt) = announced(session, now);
+    let answered = session.answered(attempt).expect("open");
+    assert_eq!(answered.due(&TERMS), None);
+    let lost = answered.answer_lost(attempt, now).expect("in hand");
+    assert_eq!(lost.next_poll_at(), Some(now + secs(6)));
+    assert_eq!(failure(&polled(lost, Verdict::DeadCode)), Some(Failure::GrantLost), "and it is said");
+}
+
+#[test]
+fn tokens_whose_attempt_was_given_up_are_taken_all_the_same() {
+    let session = pending();
+    let now = session.next_poll_at().expect("pending");
+    let (session, zombie) = announced(session, now);
+    let session = session.close_abandoned(now + secs(30)).expect("open");
+    let session = session.report(zombie, Verdict::Authorized(grant()), now + secs(31), Jitter(0), &TERMS).expect("taken");
+    assert_eq!(session.status(), Status::Authorized);
+    let again = session.clone().report(zombie, Verdict::Authorized(grant()), now + secs(32), Jitter(0), &TERMS).expect("known");
+    assert!(!is_revoking(&again, now + secs(32)), "these are the tokens that wait for their owner");
+}
+
+// === what is kept ===
+
+#[test]
+fn every_grant_that_waits_for_its_revocation_survives_a_restart() {
+    let session = (0..3).fold(pending(), |session, _| session.disown(grant(), START));
+    let now = START + secs(1200);
+    assert_eq!(session.record().secrets.revocations.len(), 3);
+    let mut session = Session::restored(session.record(), now, Jitter(0)).expect("sound").expect("known");
+    let mut revoked = 0;
+    while let Ok((next, Some((attempt, Errand::Revoke(_))))) = session.clone().attempt(now) {
+        session = next.revoked(attempt, true, now).expect("open");
+        revoked += 1;
+    }
+    assert_eq!(revoked, 3);
+}
+
+#[test]
+fn a_settled_session_is_not_forgotten_while_its_creation_may_be_repeated() {
+    let creation = Creation { key: [1; 32], fingerprint: [2; 32], secret: "ars_a".into(), until: START + secs(600) };
+    let terms = Terms { retention: secs(1), ..TERMS };
+    let session = Session::open(opened(START).opening().clone(), Some(creation), START);
+    let (session, attempt) = announced(session, START);
+    let session = session.began(attempt, began(START, secs(60), None), START, Jitter(0)).expect("starting");
+    let session = session.cancel(START + secs(5)).expect("pending");
+    assert_eq!(session.forgettable_since(), None);
+    let (due, _) = session.due(&terms).expect("a deadline");
+    assert_eq!(due, START + secs(600));
+    let Lapsed::Kept(session) = session.lapse(due, &terms).expect("due") else { panic!("forgotten too early") };
+    assert!(matches!(session.lapse(due, &terms), Ok(Lapsed::Forgotten)));
+}
+
+#[test]
+fn what_the_store_has_takes_the_place_of_what_the_table_had_with_a_later_revision() {
+    let stored = polled(pending(), Verdict::Denied);
+    let mut stale = pending();
+    for _ in 0..3 {
+        stale = polled(stale, Verdict::Unreachable { ambiguous: false, retry_after: None });
+    }
+    let now = START + secs(100);
+    let restored = Session::restored(stored.record(), now, Jitter(0)).expect("sound").expect("known");
+    let revision = restored.revision().max(stale.revision() + 1);
+    let session = restored.in_place_of(&stale);
+    assert_eq!((session.status(), session.revision()), (Status::Denied, revision));
+    assert!(session.revision() > stale.revision());
 }

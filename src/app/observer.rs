@@ -16,6 +16,9 @@ use crate::sessions::Observer;
 use crate::telemetry::{AUDIT, EXCHANGE, SUPERVISION};
 use crate::watchdog::{Cause, Event, Watchdog};
 
+/// The end of a session that left without an outcome: the store did not have it.
+const ABANDONED: &str = "abandoned";
+
 /// How often the poller of each session crashed, for people who want to see it.
 #[derive(Default)]
 pub struct Crashes(Mutex<HashMap<SessionId, u32>>);
@@ -57,7 +60,20 @@ impl Observer for Witness {
         error!(session = fingerprint(session.id()), "its row in the store cannot be read; the session has failed");
     }
 
+    fn forgotten_early(&self, sessions: usize) {
+        self.metrics.forgotten_early(sessions);
+    }
+
+    fn stranded(&self, id: SessionId) {
+        error!(session = fingerprint(id), "tokens came for a sign-in that is gone; they stay valid until they expire");
+    }
+
     fn gone(&self, session: &Session) {
+        if !session.is_settled() {
+            let provider = &*session.opening().provider;
+            self.metrics.settled(provider, ABANDONED);
+            info!(target: AUDIT, event = ABANDONED, session = fingerprint(session.id()), provider);
+        }
         self.watchdog.forget(Child::Poller(session.id()));
         self.crashes.0.lock().remove(&session.id());
     }

@@ -119,7 +119,7 @@ impl Service {
         };
         let store = store(&config.store, &clock).await?;
         let shares = config.callers.iter().filter_map(|caller| Some((Arc::clone(&caller.name), caller.max_sessions?)));
-        let quota = Quota::new(config.max_sessions, shares);
+        let quota = Quota::new(config.max_sessions, shares).with_settled(config.max_settled_sessions);
         let limits = Limits { max_connections: files::connections(config.http.max_connections, ours(&config)), ..Limits::default() };
         let app = App::start(Parts { clock, store, terms: config.terms, quota, providers });
         let stopping = CancellationToken::new();

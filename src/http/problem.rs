@@ -225,7 +225,7 @@ impl From<RenewError> for Problem {
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         match error {
-            ChangeError::Store => Code::StoreUnavailable.into(),
+            ChangeError::Store | ChangeError::Conflict => Code::StoreUnavailable.into(),
             ChangeError::Refused(refused) => refused.into(),
         }
     }

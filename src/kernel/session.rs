@@ -71,7 +71,8 @@ pub struct Kept {
 #[derive(Clone, Default, Debug)]
 struct Extras {
     creation: Option<Creation>,
-    revocation: Option<Arc<Revocation>>,
+    /// The first is the one that is tried, or will be next.
+    revocations: Vec<Revocation>,
     renewal: Option<Renewal>,
 }
 
@@ -130,7 +131,7 @@ pub struct Pending {
 }
 
 /// How polling goes, while the session is pending. A restart forgets it.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 struct Polling {
     next_at: Timestamp,
     /// What the provider's pace alone would allow, without our own back-off.
@@ -183,8 +184,6 @@ struct Revocation {
     grant: Arc<Grant>,
     next_at: Timestamp,
     until: Timestamp,
-    /// Tokens of an earlier code, whose turn comes after these.
-    then: Option<Arc<Revocation>>,
 }
 
 /// How long things are kept; from the configuration.
@@ -344,6 +343,39 @@ impl Session {
             || matches!(self.kept.state, State::Starting | State::Pending(_) | State::Verifying(_) | State::Authorized { .. })
     }
 
+    /// The same change, made to the session as it is `now`. While `self` was on its way to the store it may have been noted that
+    /// an answer has arrived, or that a poller died; a change from `base` that has nothing to do with that leaves it as it is.
+    pub(super) fn onto(self, base: &Self, now: &Self) -> Self {
+        let exchange = |session: &Self| (session.polling, session.attempts, session.open_attempt);
+        if exchange(&self) != exchange(base) {
+            return self;
+        }
+        let (polling, attempts, open_attempt) = exchange(now);
+        Self { polling, attempts, open_attempt, ..self }
+    }
+
+    /// What the store has of a session, in the place of `stale`, which is something else. Readers see a later revision, and what
+    /// is under way at the provider can be reported.
+    pub fn in_place_of(mut self, stale: &Self) -> Self {
+        let kept = self.kept_mut();
+        kept.revision = kept.revision.max(stale.revision().saturating_add(1));
+        Self { attempts: stale.attempts, open_attempt: stale.open_attempt, ..self }
+    }
+
+    /// When it was settled, if nobody needs it any more but to be told so: it has nothing to hand out and nothing to revoke.
+    pub fn forgettable_since(&self) -> Option<Timestamp> {
+        let is_needed = self.is_renewing() || self.creation().is_some() || !self.revocations().is_empty() || self.open_attempt.is_some();
+        match self.kept.state {
+            _ if is_needed => None,
+            State::Claimed { at, held: None }
+            | State::Denied { at }
+            | State::Expired { at }
+            | State::Cancelled { at }
+            | State::Failed { at, .. } => Some(at),
+            _ => None,
+        }
+    }
+
     /// Whether `next` may take the place of `self` in the table.
     pub(super) fn may_become(&self, next: &Self) -> bool {
         let settled_stays = !self.is_settled() || self.status() == next.status() || self.renewals() < next.renewals();
@@ -351,15 +383,13 @@ impl Session {
     }
 
     fn revoking(mut self, grant: Arc<Grant>, now: Timestamp) -> Self {
-        self.change_extras(|extras| {
-            let then = extras.revocation.take();
-            extras.revocation = Some(Arc::new(Revocation { grant, next_at: now, until: now + REVOCATION_PERIOD, then }));
-        });
+        let revocation = Revocation { grant, next_at: now, until: now + REVOCATION_PERIOD };
+        self.change_extras(|extras| extras.revocations.push(revocation));
         self
     }
 
-    fn revocation(&self) -> Option<&Arc<Revocation>> {
-        self.kept.extras.as_ref()?.revocation.as_ref()
+    fn revocations(&self) -> &[Revocation] {
+        self.kept.extras.as_ref().map_or(&[], |extras| &extras.revocations)
     }
 
     fn renewal(&self) -> Option<&Renewal> {
@@ -407,14 +437,28 @@ impl Kept {
 }
 
 impl Extras {
-    /// These tokens are tried again later or, when that is over, the next ones at once.
-    fn tried_to_revoke(&mut self, is_over: bool, now: Timestamp) {
-        let again = |tried: &Revocation| Arc::new(Revocation { next_at: now + REVOCATION_RETRY, ..tried.clone() });
-        self.revocation = self.revocation.take().and_then(|tried| if is_over { tried.then.clone() } else { Some(again(&tried)) });
+    /// The answer will be about the first.
+    fn put_first(&mut self, grant: &Arc<Grant>) {
+        if let Some(place) = self.revocations.iter().position(|revocation| Arc::ptr_eq(&revocation.grant, grant)) {
+            self.revocations.swap(0, place);
+        }
+    }
+
+    /// The first tokens were tried: they are done with, or their turn comes again behind the others'. Says whether they are gone.
+    fn tried_to_revoke(&mut self, done: bool, now: Timestamp) -> bool {
+        if self.revocations.is_empty() {
+            return false;
+        }
+        let tried = self.revocations.remove(0);
+        let is_over = done || tried.until <= now;
+        if !is_over {
+            self.revocations.push(Revocation { next_at: now + REVOCATION_RETRY, ..tried });
+        }
+        is_over
     }
 
     fn shared(self) -> Option<Arc<Self>> {
-        let is_empty = self.creation.is_none() && self.revocation.is_none() && self.renewal.is_none();
+        let is_empty = self.creation.is_none() && self.revocations.is_empty() && self.renewal.is_none();
         (!is_empty).then(|| Arc::new(self))
     }
 }

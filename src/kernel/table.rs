@@ -31,6 +31,8 @@ pub struct Table {
     /// One for each lane that was ever needed, so they are few.
     agenda: Vec<(Lane, Entries)>,
     census: BTreeMap<Status, usize>,
+    /// Those that nobody needs any more, by the time at which they were settled.
+    forgettable: Entries,
 }
 
 type Entries = BTreeSet<(Timestamp, SessionId)>;
@@ -49,7 +51,7 @@ const RECHECK: Duration = Duration::from_secs(5);
 
 impl Table {
     pub fn new(terms: Terms) -> Self {
-        Self { terms, rows: HashSet::new(), agenda: Vec::new(), census: BTreeMap::new() }
+        Self { terms, rows: HashSet::new(), agenda: Vec::new(), census: BTreeMap::new(), forgettable: Entries::new() }
     }
 
     pub fn get(&self, id: SessionId) -> Option<&Arc<Session>> {
@@ -69,6 +71,11 @@ impl Table {
         &self.census
     }
 
+    /// The settled sessions that nobody needs any more, those that were settled first before the others.
+    pub fn forgettable(&self) -> impl ExactSizeIterator<Item = (Timestamp, SessionId)> {
+        self.forgettable.iter().copied()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Session>> {
         self.rows.iter().map(|row| &row.session)
     }
@@ -80,6 +87,20 @@ impl Table {
             return Err(Refused::Exists);
         }
         Ok(self.put(session))
+    }
+
+    /// Puts `next`, a change of `base` that was made durable meanwhile, in the place of the session; see [`Session::onto`].
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn commit_onto(&mut self, base: &Session, next: Session) -> Result<Arc<Session>, Refused> {
+        let now = Arc::clone(self.get(next.id()).ok_or(Refused::Unknown)?);
+        self.commit(next.onto(base, &now))
+    }
+
+    /// Puts `session` in the place of what is there, whatever that is; see [`Session::in_place_of`].
+    pub fn replace(&mut self, session: Session) -> Arc<Session> {
+        self.put(session)
     }
 
     /// Puts `next` in the place of the session it came from.
@@ -137,6 +158,9 @@ impl Table {
         if let Some(before) = self.rows.replace(row) {
             self.leave(&before);
         }
+        if let Some(since) = session.forgettable_since() {
+            self.forgettable.insert((since, session.id()));
+        }
         if let Some((at, due)) = due {
             match self.agenda.iter_mut().find(|(lane, _)| lane.holds(&session, due)) {
                 Some((_, entries)) => {
@@ -151,6 +175,9 @@ impl Table {
     fn leave(&mut self, row: &Row) {
         if let Some(count) = self.census.get_mut(&row.session.status()) {
             *count = count.saturating_sub(1);
+        }
+        if let Some(since) = row.session.forgettable_since() {
+            self.forgettable.remove(&(since, row.session.id()));
         }
         if let Some((_, due)) = row.session.due(&self.terms)
             && let Some((_, entries)) = self.agenda.iter_mut().find(|(lane, _)| lane.holds(&row.session, due))

@@ -23,6 +23,8 @@ pub enum Verdict {
     Untrusted(Arc<Grant>),
     /// `access_denied` and its synonyms.
     Denied,
+    /// The same, of a provider that says it of a code that was spent as well.
+    DeniedOrDead,
     /// `expired_token` and its synonyms.
     Expired,
     /// `invalid_grant` and its synonyms: the provider does not know the code any more.
@@ -119,6 +121,14 @@ impl DeviceCode {
 }
 
 impl Verdict {
+    /// The tokens that came, if any did.
+    pub fn grant(&self) -> Option<&Arc<Grant>> {
+        match self {
+            Self::Authorized(grant) | Self::Unverified(grant) | Self::Untrusted(grant) => Some(grant),
+            _ => None,
+        }
+    }
+
     /// For metrics and logs.
     pub fn name(&self) -> &'static str {
         match self {
@@ -128,6 +138,7 @@ impl Verdict {
             Self::Unverified(_) => "unverified",
             Self::Untrusted(_) => "untrusted",
             Self::Denied => "denied",
+            Self::DeniedOrDead => "denied_or_dead",
             Self::Expired => "expired",
             Self::DeadCode => "dead_code",
             Self::Rejected => "rejected",

@@ -81,6 +81,7 @@ pub fn verdict(answered: &Result<Answer, NoAnswer>, dialect: &Dialect) -> Verdic
         Meaning::Pending => Verdict::Pending,
         Meaning::SlowDown => Verdict::SlowDown { interval: body.as_ref().and_then(Body::interval), retry_after },
         Meaning::Denied => Verdict::Denied,
+        Meaning::DeniedOrDead => Verdict::DeniedOrDead,
         Meaning::Expired => Verdict::Expired,
         Meaning::DeadCode if body.as_ref().is_some_and(is_entra_loop) => {
             Verdict::Throttled { retry_after: Some(retry_after.unwrap_or_default().max(ENTRA_LOOP_PAUSE)) }

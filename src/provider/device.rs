@@ -27,7 +27,8 @@ pub struct DeviceAuthorization {
 #[error("{0}")]
 pub struct Invalid(&'static str);
 
-const MIN_LIFETIME: Duration = Duration::from_secs(30);
+/// What is written as no time at all is over at once.
+const MIN_LIFETIME: Duration = Duration::from_secs(1);
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 const MAX_DEVICE_CODE: usize = 8 * 1024;

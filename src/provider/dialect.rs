@@ -53,6 +53,8 @@ pub enum Meaning {
     Pending,
     SlowDown,
     Denied,
+    /// The person said no, or the code is spent or unknown.
+    DeniedOrDead,
     Expired,
     DeadCode,
     Throttled,
@@ -146,6 +148,7 @@ impl Meaning {
             Self::Pending => "still pending",
             Self::SlowDown => "slow down",
             Self::Denied => "denied",
+            Self::DeniedOrDead => "denied, or that the code is dead",
             Self::Expired => "expired",
             Self::DeadCode => "the code is dead",
             Self::Throttled => "too many requests",

@@ -127,6 +127,13 @@ pub const PRESETS: &[Preset] = &[
         ..STANDARD
     },
     Preset {
+        name: "glewlwyd", title: "Glewlwyd", parameters: &[required("host")],
+        issuer: Some("{host}"),
+        dialect: Dialect { words: &[("access_denied", Meaning::DeniedOrDead)], ..Dialect::RFC8628 },
+        note: Some("host is the issuer of its OpenID Connect plugin, with the path, such as sso.example.com/api/oidc"),
+        ..STANDARD
+    },
+    Preset {
         name: "google", title: "Google",
         issuer: Some("https://accounts.google.com"),
         device_authorization_endpoint: Some("https://oauth2.googleapis.com/device/code"),

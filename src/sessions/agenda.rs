@@ -5,7 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{LAPSING, Sessions};
+use futures_util::StreamExt;
+use futures_util::future::ready;
+use futures_util::stream;
+
+use super::{ChangeError, LAPSING, Sessions};
 use crate::kernel::session::{Lapsed, Session, SessionId};
 use crate::kernel::table::Lane;
 use crate::kernel::time::Timestamp;
@@ -83,6 +87,34 @@ impl Sessions {
                 sessions.shared.bell.notify_one();
             });
         }
+        self.forget_surplus();
+    }
+
+    /// Of the settled sessions that nobody needs any more only so many are kept; those that were settled first go first.
+    fn forget_surplus(&self) {
+        let settled = || self.shared.shards.iter().map(|shard| shard.lock().table.forgettable().len()).sum::<usize>();
+        let surplus = settled().saturating_sub(self.shared.quota.most_settled());
+        let Ok(permit) = Arc::clone(&self.shared.forgetting).try_acquire_owned() else { return };
+        if surplus == 0 {
+            return;
+        }
+        let mut first: Vec<_> =
+            self.shared.shards.iter().flat_map(|shard| shard.lock().table.forgettable().take(surplus).collect::<Vec<_>>()).collect();
+        first.sort_unstable();
+        first.truncate(surplus);
+        let sessions = self.clone();
+        self.shared.tasks.spawn(async move {
+            let forgotten = first.into_iter().map(|(_, id)| sessions.forget_early(id));
+            let forgotten = stream::iter(forgotten).buffer_unordered(LAPSING).filter(|forgotten| ready(*forgotten)).count().await;
+            sessions.shared.observer.forgotten_early(forgotten);
+            drop(permit);
+        });
+    }
+
+    async fn forget_early(&self, id: SessionId) -> bool {
+        let _turn = self.shard(id).turn(id).await;
+        let is_forgettable = self.peek(id).is_some_and(|session| session.forgettable_since().is_some());
+        is_forgettable && self.shared.store.remove(id).await.is_ok() && self.forget(id).is_some()
     }
 
     /// Whether more sessions may lapse now.
@@ -96,7 +128,9 @@ impl Sessions {
         match Session::clone(&current).lapse(self.now(), &self.shared.terms) {
             Ok(Lapsed::Kept(next)) => {
                 // Where the store refuses, the agenda brings the session back.
-                let _ = self.write(&current, next).await;
+                if self.write(&current, next).await == Err(ChangeError::Conflict) {
+                    let _ = self.reload(&current).await;
+                }
             }
             Ok(Lapsed::Forgotten) => {
                 if self.shared.store.remove(id).await.is_ok() {

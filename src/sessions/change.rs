@@ -3,11 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tracing::warn;
+
 use super::shard::Inner;
-use super::{ChangeError, STORE_RETRY, Sessions};
+use super::{ChangeError, STORE_RETRY, Sessions, random_jitter};
 use crate::kernel::session::{Refused, Session, SessionId};
 use crate::kernel::time::Timestamp;
-use crate::store::StoreError;
+use crate::store::{Loaded, StoreError, Unreadable};
+
+/// How often a change is decided anew on what the store has.
+const CONFLICTS: usize = 3;
 
 impl Sessions {
     /// Takes the turn, lets `decide` prepare the next session, makes it durable and publishes it. No next session: nothing to
@@ -18,21 +23,37 @@ impl Sessions {
         decide: impl Fn(Session, Timestamp) -> Result<(Option<Session>, T), Refused>,
     ) -> Result<T, ChangeError> {
         let _turn = self.shard(id).turn(id).await;
-        let current = self.peek(id).ok_or(ChangeError::Refused(Refused::Unknown))?;
-        let (next, outcome) = decide(Session::clone(&current), self.now()).map_err(ChangeError::Refused)?;
-        if let Some(next) = next {
-            self.write(&current, next).await?;
+        for _ in 0..CONFLICTS {
+            let current = self.peek(id).ok_or(ChangeError::Refused(Refused::Unknown))?;
+            let (next, outcome) = decide(Session::clone(&current), self.now()).map_err(ChangeError::Refused)?;
+            let Some(next) = next else { return Ok(outcome) };
+            match self.write(&current, next).await {
+                Err(ChangeError::Conflict) => self.reload(&current).await?,
+                written => return written.map(|()| outcome),
+            }
         }
-        Ok(outcome)
+        Err(ChangeError::Store)
     }
 
-    /// A change that must not be lost: offered to the store until it is durable or the kernel refuses it. The turn is free in
-    /// between. A session that the store has never had is given up instead, so that its creator can be told at once.
-    pub(super) async fn persevere(&self, id: SessionId, decide: impl Fn(Session, Timestamp) -> Result<(Option<Session>, ()), Refused>) {
-        while self.change(id, &decide).await == Err(ChangeError::Store) {
+    /// A change that must not be lost: offered to the store until it is durable. The turn is free in between. A session that the
+    /// store has never had is given up instead, so that its creator can be told at once.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub(super) async fn persevere(
+        &self,
+        id: SessionId,
+        decide: impl Fn(Session, Timestamp) -> Result<(Option<Session>, ()), Refused>,
+    ) -> Result<(), Refused> {
+        loop {
+            match self.change(id, &decide).await {
+                Ok(()) => return Ok(()),
+                Err(ChangeError::Refused(refused)) => return Err(refused),
+                Err(ChangeError::Store | ChangeError::Conflict) => {}
+            }
             if self.peek(id).is_some_and(|session| session.version() == 0) {
                 self.forget(id);
-                return;
+                return Err(Refused::Unknown);
             }
             self.shared.clock.sleep_until(self.now() + STORE_RETRY).await;
         }
@@ -44,13 +65,18 @@ impl Sessions {
             self.save(current.version(), &next).await?;
         }
         let mut inner = self.shard(next.id()).lock();
-        self.publish(&mut inner, current, next).map(|_| ()).map_err(ChangeError::Refused)
+        let next = inner.table.commit_onto(current, next).map_err(ChangeError::Refused)?;
+        self.published(&inner, current, &next);
+        Ok(())
     }
 
+    /// # Errors
+    /// [`ChangeError::Store`], or [`ChangeError::Conflict`]: the store has another version than `expected`.
     pub(super) async fn save(&self, expected: u64, next: &Session) -> Result<(), ChangeError> {
         match self.shared.store.save(expected, Arc::new(next.clone())).await {
             Ok(()) => Ok(()),
-            Err(StoreError::Conflict | StoreError::Unavailable) => Err(ChangeError::Store),
+            Err(StoreError::Unavailable) => Err(ChangeError::Store),
+            Err(StoreError::Conflict) => Err(ChangeError::Conflict),
             Err(StoreError::Unknown) => loop {
                 match self.shared.store.version(next.id()).await {
                     Ok(Some(version)) if version == next.version() => return Ok(()),
@@ -61,22 +87,69 @@ impl Sessions {
         }
     }
 
+    /// The table is not what the store has, as after a failover to a standby that lagged behind: from here on it is. The caller
+    /// holds the turn.
+    ///
+    /// # Errors
+    /// [`ChangeError::Store`]: the store cannot be read.
+    pub(super) async fn reload(&self, stale: &Arc<Session>) -> Result<(), ChangeError> {
+        let id = stale.id();
+        warn!("the store has another version of a sign-in; it goes on from there");
+        let row = match self.shared.store.read(id).await.map_err(|_| ChangeError::Store)? {
+            Some(row) => row,
+            None => {
+                self.forget(id);
+                return Ok(());
+            }
+        };
+        let unreadable = |row: Unreadable| {
+            let Unreadable { id, version, revision, provider, caller } = row;
+            Session::unreadable(id, version, revision, provider, caller, self.now())
+        };
+        let stored = match row {
+            Loaded::Session(record) => {
+                let row = Unreadable::of(&record);
+                Session::restored(*record, self.now(), random_jitter()).unwrap_or_else(|_| Some(unreadable(row)))
+            }
+            Loaded::Unreadable(row) => Some(unreadable(row)),
+        };
+        let Some(stored) = stored else {
+            self.forget(id);
+            return Ok(());
+        };
+        let mut inner = self.shard(id).lock();
+        if inner.table.get(id).is_some() {
+            let next = inner.table.replace(stored.in_place_of(stale));
+            self.shared.creations.restore(&next);
+            self.published(&inner, stale, &next);
+        }
+        Ok(())
+    }
+
     pub(super) fn publish(&self, inner: &mut Inner, current: &Session, next: Session) -> Result<Arc<Session>, Refused> {
         let next = inner.table.commit(next)?;
+        self.published(inner, current, &next);
+        Ok(next)
+    }
+
+    /// Tells everybody that `next` is in the place of `current`.
+    fn published(&self, inner: &Inner, current: &Session, next: &Session) {
         if next.revision() != current.revision() || next.is_renewing() != current.is_renewing() {
             inner.wake_watchers(next.id());
         }
-        if current.is_live() && !next.is_live() {
-            self.shared.quota.release(next.opening());
+        match (current.is_live(), next.is_live()) {
+            (true, false) => self.shared.quota.release(next.opening()),
+            // It was admitted when it was renewed, or the store knows better than the table did.
+            (false, true) if !next.is_renewing() => self.shared.quota.readmit(next.opening()),
+            _ => {}
         }
         if current.creation().is_some() && next.creation().is_none() {
             self.shared.creations.forget(current);
         }
         if current.status() != next.status() {
-            self.shared.observer.moved(current, &next);
+            self.shared.observer.moved(current, next);
         }
-        self.ring(&next);
-        Ok(next)
+        self.ring(next);
     }
 
     pub(super) fn forget(&self, id: SessionId) -> Option<Arc<Session>> {

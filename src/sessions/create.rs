@@ -2,6 +2,7 @@
 //! of it with its code, not before.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,7 +130,8 @@ impl Sessions {
     fn creation(&self, key: Key, create: Create) -> BoxFuture<'static, Outcome> {
         let sessions = self.clone();
         let create = async move {
-            let outcome = sessions.create_once(create).await;
+            let created = AssertUnwindSafe(sessions.create_once(create)).catch_unwind().await;
+            let outcome = created.unwrap_or(Err(CreateError::Failed(Failure::InternalError)));
             sessions.shared.creations.settle(key, &outcome);
             outcome
         };
@@ -174,11 +176,24 @@ impl Sessions {
         let error = match begun.state() {
             State::Failed { failure, .. } => CreateError::Failed(*failure),
             State::Starting if begun.is_answered() => CreateError::Store,
-            State::Starting => CreateError::Failed(Failure::ProviderTimeout),
+            State::Starting => {
+                self.give_up_starting(session.id());
+                CreateError::Failed(Failure::ProviderTimeout)
+            }
             _ => return Ok(Created { session: begun, secret, repeated: false }),
         };
         self.abandon(session.id());
         Err(error)
+    }
+
+    /// The provider took too long.
+    fn give_up_starting(&self, id: SessionId) {
+        let mut inner = self.shard(id).lock();
+        let Some(current) = inner.table.get(id).cloned() else { return };
+        if let Ok(failed) = Session::clone(&current).fail(Failure::ProviderTimeout, self.now()) {
+            // Where a code has come just now, the session is given up as it is.
+            let _ = self.publish(&mut inner, &current, failed);
+        }
     }
 
     /// Nobody will ever hear of this session: it leaves the table at once, and the store as soon as that can be.

@@ -1,4 +1,4 @@
-//! How many sessions may be live at once, in all and for each caller.
+//! How many sessions may be live at once, in all and for each caller, and how many settled ones are kept.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use crate::kernel::session::Opening;
 
 pub struct Quota {
     all: Share,
+    most_settled: usize,
     callers: HashMap<Arc<str>, Share>,
 }
 
@@ -18,7 +19,20 @@ struct Share {
 
 impl Quota {
     pub fn new(most: usize, callers: impl IntoIterator<Item = (Arc<str>, usize)>) -> Self {
-        Self { all: Share::new(most), callers: callers.into_iter().map(|(name, most)| (name, Share::new(most))).collect() }
+        Self {
+            all: Share::new(most),
+            most_settled: usize::MAX,
+            callers: callers.into_iter().map(|(name, most)| (name, Share::new(most))).collect(),
+        }
+    }
+
+    /// Beyond so many, settled sessions are forgotten before their time.
+    pub fn with_settled(self, most_settled: usize) -> Self {
+        Self { most_settled, ..self }
+    }
+
+    pub fn most_settled(&self) -> usize {
+        self.most_settled
     }
 
     /// Takes a place, or changes nothing and says false.

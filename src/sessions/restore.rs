@@ -13,7 +13,7 @@ use tracing::info;
 use super::shard::Inner;
 use super::{ChangeError, SHARDS, STORE_RETRY, Sessions};
 use crate::kernel::pace::Jitter;
-use crate::kernel::session::record::{Common, Record};
+use crate::kernel::session::record::Common;
 use crate::kernel::session::{Session, SessionId};
 use crate::store::{Loaded, StoreError, Unreadable};
 
@@ -103,8 +103,7 @@ impl Sessions {
                 }
             };
             record.share(&mut common);
-            let Record { id, version, revision, ref provider, ref caller, .. } = record;
-            let row = Unreadable { id, version, revision, provider: provider.clone(), caller: caller.clone() };
+            let (id, row) = (record.id, Unreadable::of(&record));
             match Session::restored(record, now, Jitter(jitter)) {
                 Ok(Some(session)) => {
                     #[expect(clippy::indexing_slicing, reason = "there is one for each place")]
@@ -145,7 +144,12 @@ impl Sessions {
         }
         let sessions = self.clone();
         self.shared.tasks.spawn(async move {
-            while sessions.save(version, &failed).await.is_err() {
+            let mut version = version;
+            while let Err(error) = sessions.save(version, &failed).await {
+                // The version that was read is no version: the failed session takes the place of the whole row.
+                if error == ChangeError::Conflict && sessions.shared.store.remove(id).await.is_ok() {
+                    version = 0;
+                }
                 sessions.shared.clock.sleep_until(sessions.now() + STORE_RETRY).await;
             }
             sessions.admit(&mut sessions.shard(id).lock(), failed);

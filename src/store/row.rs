@@ -95,7 +95,7 @@ impl Row {
     /// The system gives no randomness.
     pub fn seal(record: &Record, keyring: &Keyring) -> Result<Self, Broken> {
         let key = keyring.newest();
-        let Secrets { device_code, grant, creation, revocation } = &record.secrets;
+        let Secrets { device_code, grant, creation, revocations } = &record.secrets;
         let seal = |column, plain: Option<Zeroizing<Vec<u8>>>| {
             let place = Place { caller: record.caller.as_deref(), session: record.id.as_bytes(), column, bound: &[] };
             plain.map(|plain| key.seal(&plain, place)).transpose()
@@ -114,7 +114,7 @@ impl Row {
             device_code: seal("device_code", device_code.as_deref().map(|code| plain(&DeviceCodeCell::from(code))).transpose()?)?,
             tokens: seal("tokens", grant.as_deref().map(|grant| plain(&GrantCell::from(grant))).transpose()?)?,
             secret: seal("secret", creation)?,
-            revocation: seal("revocation", revocation.as_deref().map(|grant| plain(&GrantCell::from(grant))).transpose()?)?,
+            revocation: seal("revocation", (!revocations.is_empty()).then(|| plain(&grants(revocations))).transpose()?)?,
             seal: Vec::new(),
         };
         row.seal = key.seal(&[], row.whole(&row.bound()))?;
@@ -136,7 +136,7 @@ impl Row {
                 .map(|cell| Arc::new(cell.into())),
             grant: self.read::<GrantCell<'_>>(key, "tokens", self.tokens.as_deref())?.map(|cell| Arc::new(cell.into())),
             creation: secret,
-            revocation: self.read::<GrantCell<'_>>(key, "revocation", self.revocation.as_deref())?.map(|cell| Arc::new(cell.into())),
+            revocations: self.revocations(key)?,
         };
         Ok(Record {
             id: self.id,
@@ -152,6 +152,15 @@ impl Row {
 
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// Up to schema 2 the cell is one grant, not a list.
+    fn revocations(&self, key: &Key) -> Result<Vec<Arc<Grant>>, Broken> {
+        let Some(plain) = self.cell(key, "revocation", self.revocation.as_deref())? else { return Ok(Vec::new()) };
+        let is_list = plain.first() == Some(&b'[');
+        let cells: Result<Vec<GrantCell<'_>>, _> =
+            if is_list { serde_json::from_slice(&plain) } else { serde_json::from_slice(&plain).map(|cell| vec![cell]) };
+        Ok(cells.map_err(|_| Broken)?.into_iter().map(|cell| Arc::new(cell.into())).collect())
     }
 
     fn read<T: DeserializeOwned>(&self, key: &Key, column: &str, cell: Option<&[u8]>) -> Result<Option<T>, Broken> {
@@ -183,6 +192,10 @@ impl Row {
         }
         bound
     }
+}
+
+fn grants(grants: &[Arc<Grant>]) -> Vec<GrantCell<'_>> {
+    grants.iter().map(|grant| GrantCell::from(&**grant)).collect()
 }
 
 /// Written in one go, so that no copy is left behind by a buffer that grew.

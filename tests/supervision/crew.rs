@@ -46,6 +46,8 @@ impl Observer for Unobserved {
     fn moved(&self, _: &Session, _: &Session) {}
     fn lost(&self, _: &Session) {}
     fn gone(&self, _: &Session) {}
+    fn forgotten_early(&self, _: usize) {}
+    fn stranded(&self, _: SessionId) {}
 }
 
 /// Lets its future run `turns` times and panics: before the last turn, or after it, when all that it did is done.

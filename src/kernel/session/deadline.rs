@@ -48,8 +48,8 @@ impl Session {
             State::Verifying(verifying) => Some((verifying.next_at, Urgency::Urgent)),
             _ => self.renewing_since().map(|at| (at, Urgency::Urgent)),
         };
-        let revocation = self.revocation().map(|revocation| (revocation.next_at, Urgency::Ordinary));
-        own.into_iter().chain(revocation).min_by_key(|(at, _)| *at)
+        let revocations = self.revocations().iter().map(|revocation| (revocation.next_at, Urgency::Ordinary));
+        own.into_iter().chain(revocations).min_by_key(|(at, _)| *at)
     }
 
     pub(super) fn lapses_at(&self, terms: &Terms) -> Option<Timestamp> {
@@ -59,8 +59,8 @@ impl Session {
             State::Pending(pending) => self.polling.is_hopeless(pending).then_some(pending.expires_at),
             State::Authorized { claim_by, .. } => Some(*claim_by),
             State::Claimed { held: Some(held), .. } => Some(held.until),
-            // What is to be revoked is not forgotten.
-            _ if self.revocation().is_some() => None,
+            // What is to be revoked is not forgotten, nor what a repeated request asks for.
+            _ if !self.revocations().is_empty() || self.creation().is_some() => None,
             State::Claimed { at, held: None }
             | State::Denied { at }
             | State::Expired { at }

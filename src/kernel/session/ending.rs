@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{CLAIM_WINDOW, Claimed, Digest, Held, Lapsed, Refused, Session, State, Terms, Verifying};
 use crate::kernel::time::Timestamp;
-use crate::kernel::verdict::Failure;
+use crate::kernel::verdict::{Failure, Grant};
 
 impl Session {
     /// Hands the tokens to their owner, once: to the first claim key that asks, which may read them again for
@@ -44,6 +44,11 @@ impl Session {
             }
             _ => self.forgo_renewal().map_err(|_| Refused::Settled),
         }
+    }
+
+    /// Tokens came that nobody asks for any more, whatever the session has become: they are to be revoked.
+    pub fn disown(self, grant: Arc<Grant>, now: Timestamp) -> Self {
+        self.revoking(grant, now).durably()
     }
 
     /// Ends a session that cannot go on, for a reason on our side or before it had a code; then there is nothing to store. One

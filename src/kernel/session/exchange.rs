@@ -24,9 +24,12 @@ impl Session {
         if self.open_attempt.is_some() {
             return Ok((self.close_abandoned(now)?, None));
         }
-        let errand = match (&self.kept.state, self.revocation()) {
-            (_, Some(revocation)) if revocation.next_at <= now => Errand::Revoke(Arc::clone(&revocation.grant)),
+        let errand = match (&self.kept.state, self.due_revocation(now)) {
             _ if self.is_beginning() => Errand::Begin,
+            (_, Some(grant)) => {
+                self.change_extras(|extras| extras.put_first(&grant));
+                Errand::Revoke(grant)
+            }
             (State::Pending(pending), _) if self.polling.next_at <= now && !self.polling.is_hopeless(pending) => {
                 Errand::Poll(Arc::clone(&pending.device_code))
             }
@@ -48,6 +51,33 @@ impl Session {
             Some(open) if !open.answered => Ok(self.abandoned(now)),
             _ => Err(Refused::NotDue),
         }
+    }
+
+    /// As [`close_abandoned`](Self::close_abandoned), while a change is on its way to the store: only what the store does not keep
+    /// may change meanwhile, so what is to be verified or revoked is due again at once.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn close_abandoned_during_a_change(mut self, now: Timestamp) -> Result<Self, Refused> {
+        match self.open_attempt {
+            Some(OpenAttempt { answered: false, kind: Kind::Verify | Kind::Revoke, .. }) => {
+                self.open_attempt = None;
+                Ok(self)
+            }
+            _ => self.close_abandoned(now),
+        }
+    }
+
+    /// An answer was being reported, and whoever did that is gone without an outcome: it counts as never seen.
+    ///
+    /// # Errors
+    /// [`Refused::Stale`] when this answer is not being reported.
+    pub fn answer_lost(mut self, attempt: Attempt, now: Timestamp) -> Result<Self, Refused> {
+        match &mut self.open_attempt {
+            Some(open) if open.answered && self.attempts == attempt.0 => open.answered = false,
+            _ => return Err(Refused::Stale),
+        }
+        self.close_abandoned_during_a_change(now)
     }
 
     /// An answer has arrived and is being reported: from here on the attempt does not count as abandoned, however long the
@@ -100,32 +130,45 @@ impl Session {
         next.fail(failure, now)
     }
 
-    /// A token response (RFC 8628 §3.5), received at `now`, or the verdict on tokens that were withheld. A grant that comes after
-    /// the session was settled, or for an older code, is kept only to be revoked.
+    /// A token response (RFC 8628 §3.5), received at `now`. Tokens are taken also if their attempt was given up for dead; those that
+    /// come after the session was settled, or for an older code, are kept only to be revoked.
     ///
     /// # Errors
-    /// [`Refused::Stale`] when the attempt is not the open one or asked for something else.
+    /// [`Refused::Stale`] when the attempt is not the open one or asked for something else, and no tokens came.
     pub fn report(self, attempt: Attempt, verdict: Verdict, now: Timestamp, jitter: Jitter, terms: &Terms) -> Result<Self, Refused> {
-        if let Verdict::Authorized(grant) | Verdict::Unverified(grant) | Verdict::Untrusted(grant) = &verdict
+        let grant = verdict.grant().map(Arc::clone);
+        if let Some(grant) = &grant
             && self.is_for_an_older_code(attempt)
         {
-            return Ok(self.revoking(Arc::clone(grant), now).durably());
+            return Ok(self.disown(Arc::clone(grant), now));
         }
-        let (asked, kind) = self.open_attempt.map(|open| (open.since, open.kind)).unzip();
-        let next = self.close(attempt, &[Kind::Poll, Kind::Verify])?;
-        match (next.kept.state.clone(), verdict) {
-            (State::Pending(pending), verdict) => {
+        let asked = self.open_attempt.map(|open| open.since);
+        let next = match self.open_attempt {
+            Some(open) if self.attempts == attempt.0 && open.kind == Kind::Poll => Self { open_attempt: None, ..self },
+            _ if grant.is_some() => self,
+            _ => return Err(Refused::Stale),
+        };
+        match (next.kept.state.clone(), grant) {
+            (State::Pending(pending), _) => {
                 let was_last = asked >= Some(pending.expires_at);
                 Ok(next.judged(pending, verdict, was_last, now, jitter, terms))
             }
-            (State::Verifying(verifying), verdict) => Ok(next.verified(verifying, verdict, now, terms)),
-            // While the tokens were being verified the session was settled, and they are being revoked already.
-            _ if kind == Some(Kind::Verify) => Ok(next),
-            (_, Verdict::Authorized(grant) | Verdict::Unverified(grant) | Verdict::Untrusted(grant)) if next.is_settled() => {
-                Ok(next.revoking(grant, now).durably())
-            }
-            _ => Ok(next),
+            // A code brings tokens once, so these are the ones that are here already.
+            (State::Verifying(_) | State::Authorized { .. } | State::Claimed { .. }, _) | (_, None) => Ok(next),
+            (_, Some(grant)) => Ok(next.disown(grant, now)),
         }
+    }
+
+    /// The verdict on tokens that were withheld. Where the session was settled meanwhile they are being revoked already.
+    ///
+    /// # Errors
+    /// [`Refused::Stale`] when the attempt is not the open one or asked for something else.
+    pub fn verified(self, attempt: Attempt, verdict: Verdict, now: Timestamp, terms: &Terms) -> Result<Self, Refused> {
+        let next = self.close(attempt, &[Kind::Verify])?;
+        Ok(match next.kept.state.clone() {
+            State::Verifying(verifying) => next.judged_again(verifying, verdict, now, terms),
+            _ => next,
+        })
     }
 
     fn judged(self, mut pending: Pending, verdict: Verdict, was_last: bool, now: Timestamp, jitter: Jitter, terms: &Terms) -> Self {
@@ -142,8 +185,12 @@ impl Session {
                 self.become_visibly(failed(Failure::GrantLost))
             }
             Verdict::Expired => self.become_visibly(expired),
-            Verdict::DeadCode if polling.is_suspect(&pending, now) => self.become_visibly(failed(Failure::GrantLost)),
-            Verdict::DeadCode if now >= pending.expires_at => self.become_visibly(expired),
+            // Whatever ends the code: an earlier request may have spent it.
+            Verdict::DeadCode | Verdict::DeniedOrDead | Verdict::Rejected if polling.is_suspect(&pending, now) => {
+                self.become_visibly(failed(Failure::GrantLost))
+            }
+            Verdict::DeniedOrDead => self.become_visibly(State::Denied { at: now }),
+            Verdict::DeadCode if now + EXPIRY_SLACK >= pending.expires_at => self.become_visibly(expired),
             Verdict::DeadCode | Verdict::Rejected => self.become_visibly(failed(Failure::ProviderRejected)),
             Verdict::Redirected => self.become_visibly(failed(Failure::ProviderInvalidResponse)),
             _ if was_last => self.become_visibly(expired),
@@ -164,7 +211,7 @@ impl Session {
         }
     }
 
-    fn verified(self, verifying: Verifying, verdict: Verdict, now: Timestamp, terms: &Terms) -> Self {
+    fn judged_again(self, verifying: Verifying, verdict: Verdict, now: Timestamp, terms: &Terms) -> Self {
         match verdict {
             Verdict::Authorized(grant) => self.become_visibly(State::Authorized { grant, claim_by: now + terms.claim_ttl }),
             Verdict::Unverified(_) if now < verifying.until => self.verifying_later(verifying, now),
@@ -193,8 +240,8 @@ impl Session {
     /// [`Refused::Stale`] when the attempt is not the open one or asked for something else.
     pub fn revoked(self, attempt: Attempt, done: bool, now: Timestamp) -> Result<Self, Refused> {
         let mut next = self.close(attempt, &[Kind::Revoke])?;
-        let is_over = done || next.revocation().is_none_or(|revocation| revocation.until <= now);
-        next.change_extras(|extras| extras.tried_to_revoke(is_over, now));
+        let mut is_over = false;
+        next.change_extras(|extras| is_over = extras.tried_to_revoke(done, now));
         Ok(if is_over { next.durably() } else { next })
     }
 
@@ -203,7 +250,7 @@ impl Session {
     /// # Errors
     /// [`Refused::NotDue`] when nothing is polled for, [`Refused::TooOften`] less than [`CHECK_EVERY`] after the last time.
     pub fn check(mut self, now: Timestamp) -> Result<Self, Refused> {
-        if !matches!(self.kept.state, State::Pending(_)) {
+        if !matches!(self.kept.state, State::Pending(_)) || self.is_answered() {
             return Err(Refused::NotDue);
         }
         let polling = &mut self.polling;
@@ -223,8 +270,9 @@ impl Session {
     fn abandoned(mut self, now: Timestamp) -> Self {
         let Some(open) = self.open_attempt.take() else { return self };
         if open.kind == Kind::Revoke {
-            let is_over = self.revocation().is_none_or(|revocation| revocation.until <= now);
-            self.change_extras(|extras| extras.tried_to_revoke(is_over, now));
+            self.change_extras(|extras| {
+                extras.tried_to_revoke(false, now);
+            });
         } else if let State::Pending(pending) = &self.kept.state {
             self.polling.doubt = Doubt::Sent;
             self.polling.schedule(pending, now, 0, None, Jitter::default());
@@ -232,6 +280,11 @@ impl Session {
             verifying.next_at = now + VERIFICATION_RETRY;
         }
         self
+    }
+
+    fn due_revocation(&self, now: Timestamp) -> Option<Arc<Grant>> {
+        let due = self.revocations().iter().find(|revocation| revocation.next_at <= now)?;
+        Some(Arc::clone(&due.grant))
     }
 
     /// Closes the open attempt, if it is this one and of one of these kinds.

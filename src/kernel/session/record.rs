@@ -40,7 +40,12 @@ pub struct Facts {
     secret: Digest,
     prompt: Option<Prompt>,
     creation: Option<CreationFacts>,
+    /// Up to schema 2, where there was one at most.
+    #[serde(default, skip_serializing)]
     revoke_until: Option<Timestamp>,
+    /// Until when each of the revocations is tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    revocations: Vec<Timestamp>,
     #[serde(default, skip_serializing_if = "is_none")]
     renewals: u8,
     state: StateFacts,
@@ -55,7 +60,7 @@ pub struct Secrets {
     /// The session secret, for a repeated `POST /sessions`.
     pub creation: Option<SecretString>,
     /// Tokens that are to be revoked.
-    pub revocation: Option<Arc<Grant>>,
+    pub revocations: Vec<Arc<Grant>>,
 }
 
 /// Texts that many records have in common, each of them once.
@@ -122,9 +127,9 @@ impl Session {
     /// [`Contradiction`]; see [`Session::unreadable`].
     pub fn restored(record: Record, now: Timestamp, jitter: Jitter) -> Result<Option<Self>, Contradiction> {
         let Record { id, version, revision, provider, caller, opened_at, facts, secrets } = record;
-        let Secrets { device_code, grant, creation, revocation } = secrets;
+        let Secrets { device_code, grant, creation, revocations } = secrets;
         let was_answered = facts.prompt.is_some() || facts.secret == NOBODY;
-        if !was_answered && revocation.is_none() {
+        if !was_answered && revocations.is_empty() {
             return Ok(None);
         }
         let state = facts.state.restored(device_code, grant, facts.prompt.as_ref(), now)?;
@@ -133,17 +138,18 @@ impl Session {
             (None, None) => None,
             _ => return Err(Contradiction),
         };
-        let revocation = match (facts.revoke_until, revocation) {
-            (Some(until), Some(grant)) if now < until => Some(Revocation { grant, next_at: now, until, then: None }),
-            (Some(_), Some(_)) | (None, None) => None,
-            _ => return Err(Contradiction),
-        };
+        let untils: Vec<Timestamp> = facts.revoke_until.into_iter().chain(facts.revocations).collect();
+        if untils.len() != revocations.len() {
+            return Err(Contradiction);
+        }
+        let revocations = revocations.into_iter().zip(untils).map(|(grant, until)| Revocation { grant, next_at: now, until });
+        let revocations = revocations.filter(|revocation| now < revocation.until).collect();
         let opening = Opening { id, provider, caller, scope: facts.scope, label: facts.label, secret: facts.secret };
         let polling = match &state {
             State::Pending(pending) => Polling::after_restart(pending, now, jitter),
             _ => Polling::default(),
         };
-        let extras = Extras { creation, revocation: revocation.map(Arc::new), renewal: Renewal::restored(facts.renewals) };
+        let extras = Extras { creation, revocations, renewal: Renewal::restored(facts.renewals) };
         let kept = Kept {
             opening,
             opened_at,
@@ -172,7 +178,7 @@ impl Kept {
         let opening = &self.opening;
         let extras = self.extras.as_deref();
         let creation = extras.and_then(|extras| extras.creation.as_ref());
-        let revocation = extras.and_then(|extras| extras.revocation.as_deref());
+        let revocations = extras.map_or(&[][..], |extras| &extras.revocations);
         let renewal = extras.and_then(|extras| extras.renewal);
         let (state, device_code, grant) = self.state.facts();
         Record {
@@ -192,7 +198,8 @@ impl Kept {
                     fingerprint: *fingerprint,
                     until: *until,
                 }),
-                revoke_until: revocation.map(|revocation| revocation.until),
+                revoke_until: None,
+                revocations: revocations.iter().map(|revocation| revocation.until).collect(),
                 renewals: renewal.map_or(0, |renewal| renewal.made),
                 state,
             },
@@ -200,7 +207,7 @@ impl Kept {
                 device_code,
                 grant,
                 creation: creation.map(|creation| creation.secret.clone()),
-                revocation: revocation.map(|revocation| Arc::clone(&revocation.grant)),
+                revocations: revocations.iter().map(|revocation| Arc::clone(&revocation.grant)).collect(),
             },
         }
     }
