@@ -13,6 +13,7 @@ mod begin;
 mod endings;
 mod faults;
 mod hang_ups;
+mod kept;
 mod pace;
 mod races;
 mod served;
