@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::Url;
 use secrecy::SecretString;
 
 use crate::kernel::session::Terms;
@@ -34,6 +35,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// `admin_listen`, `ANTEROOM_ADMIN_LISTEN`: the metrics. Default `127.0.0.1:9090`; empty turns it off.
     pub admin_listen: Option<SocketAddr>,
+    /// `public_url`, `ANTEROOM_PUBLIC_URL`: where people find the service, as `scheme://host[:port]`; says which host and origin are
+    /// ours. Without it those of each request count.
+    pub public_url: Option<Url>,
     /// `allow_anonymous`, `ANTEROOM_ALLOW_ANONYMOUS`: without callers, `POST /sessions` may be open to more than this machine.
     /// Where callers are configured a key is needed in any case.
     pub allow_anonymous: bool,
@@ -120,6 +124,7 @@ impl Config {
     fn read(mut root: Section<'_>) -> Self {
         let listen = root.take("listen").and_then(|entry| entry.text(address)).unwrap_or(LISTEN);
         let admin_listen = root.take("admin_listen").and_then(|entry| entry.text(address_or_none)).unwrap_or(Some(ADMIN_LISTEN));
+        let public_url = root.take("public_url").and_then(|entry| entry.text(public_url));
         let allow_anonymous = root.take("allow_anonymous").and_then(|entry| entry.boolean()).unwrap_or(false);
         let claim_ttl = root.take("claim_ttl").and_then(|entry| entry.text(duration)).unwrap_or(CLAIM_TTL);
         let retention = root.take("retention").and_then(|entry| entry.text(duration)).unwrap_or(RETENTION);
@@ -134,8 +139,19 @@ impl Config {
         let callers = caller::read_all(caller_sections, &names);
         let http = HttpSettings::read(root.section("http"));
         let terms = Terms { claim_ttl, retention };
-        let config =
-            Self { listen, admin_listen, allow_anonymous, terms, max_sessions, max_settled_sessions, store, providers, callers, http };
+        let config = Self {
+            listen,
+            admin_listen,
+            public_url,
+            allow_anonymous,
+            terms,
+            max_sessions,
+            max_settled_sessions,
+            store,
+            providers,
+            callers,
+            http,
+        };
 
         if names.is_empty() {
             root.report("providers", "none is configured; add [providers.NAME] with an issuer and a client_id");
@@ -236,6 +252,13 @@ fn path(text: &str) -> Result<PathBuf, String> {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "expected an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"".into())
+}
+
+fn public_url(text: &str) -> Result<Url, String> {
+    let expected = || "expected where people find the service, such as \"https://signin.example\", without a path".to_owned();
+    let url = Url::parse(text).map_err(|_| expected())?;
+    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    if matches!(url.scheme(), "https" | "http") && is_bare { Ok(url) } else { Err(expected()) }
 }
 
 fn address_or_none(text: &str) -> Result<Option<SocketAddr>, String> {

@@ -20,6 +20,8 @@ mod providers;
 mod qr;
 pub mod serve;
 mod sessions;
+pub mod site;
+pub mod streams;
 mod texts;
 pub mod view;
 
@@ -30,15 +32,15 @@ use axum::Router;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use self::callers::Callers;
-use self::cors::Origins;
 pub use self::entrance::{Answered, name_panics};
-use self::health::Health;
+use self::health::HealthCheck;
 use self::limit::Limits;
 use self::problem::{Code, Problem};
+use self::site::Site;
+use self::streams::Streams;
 use crate::kernel::session::SessionId;
 use crate::provider::Providers;
 use crate::sessions::Sessions;
@@ -51,10 +53,11 @@ pub struct Api {
     pub providers: Arc<Providers>,
     pub callers: Callers,
     pub limits: Limits,
-    pub health: Arc<dyn Fn() -> BoxFuture<'static, Health> + Send + Sync>,
+    pub health: HealthCheck,
     /// How often the pollers of a session were restarted, where the page is to show it.
     pub restarts: Option<Arc<dyn Fn(SessionId) -> u32 + Send + Sync>>,
-    pub origins: Origins,
+    pub site: Site,
+    pub streams: Streams,
     /// Once cancelled, nobody is kept waiting for news.
     pub stopping: CancellationToken,
 }
@@ -78,10 +81,10 @@ pub fn counted_router(api: Api, count: impl Fn(Answered<'_>) + Clone + Send + Sy
         .route("/sessions/{id}/claim", post(sessions::claim))
         .route("/sessions/{id}/renew", post(sessions::renew))
         .method_not_allowed_fallback(async || Problem::from(Code::MethodNotAllowed));
-    if let Some(cors) = api.origins.watching() {
+    if let Some(cors) = api.site.origins.watching() {
         watching = watching.layer(cors);
     }
-    if let Some(cors) = api.origins.owning() {
+    if let Some(cors) = api.site.origins.owning() {
         owning = owning.layer(cors);
     }
     let router = Router::new()

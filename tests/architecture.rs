@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("poller", &["kernel", "metrics", "provider", "sessions", "watchdog"]),
     ("scheduler", &["kernel", "provider", "sessions", "watchdog"]),
     ("http", &["kernel", "clock", "provider", "sessions"]),
-    ("config", &["kernel", "provider"]),
+    ("config", &["kernel", "http", "provider"]),
     ("check", &["provider"]),
     ("healthcheck", &[]),
     ("telemetry", &["clock"]),

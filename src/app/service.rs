@@ -21,9 +21,11 @@ use crate::config::{ADMIN_LISTEN, Config, HttpSettings, StoreSettings};
 use crate::http::callers::{Caller, Callers};
 use crate::http::client::Proxies;
 use crate::http::cors::Origins;
-use crate::http::health::Health;
+use crate::http::health::{self, Health};
 use crate::http::limit::{Limiter, Rates};
 use crate::http::serve::{Limits, serve};
+use crate::http::site::{HostName, Site};
+use crate::http::streams::Streams;
 use crate::http::{self, Answered, Api, counted_router};
 use crate::metrics::Metrics;
 use crate::provider::Provider;
@@ -42,7 +44,9 @@ pub struct Service {
     listener: TcpListener,
     limits: Limits,
     router: Router,
+    proxies: Proxies,
     admin: Option<TcpListener>,
+    admin_router: Router,
     stopping: CancellationToken,
 }
 
@@ -120,11 +124,17 @@ impl Service {
         let store = store(&config.store, &clock).await?;
         let shares = config.callers.iter().filter_map(|caller| Some((Arc::clone(&caller.name), caller.max_sessions?)));
         let quota = Quota::new(config.max_sessions, shares).with_settled(config.max_settled_sessions);
-        let limits = Limits { max_connections: files::connections(config.http.max_connections, ours(&config)), ..Limits::default() };
+        let max_connections = files::connections(config.http.max_connections, ours(&config));
+        let limits = Limits { max_connections, max_per_address: config.http.max_connections_per_address, ..Limits::default() };
         let app = App::start(Parts { clock, store, terms: config.terms, quota, providers });
         let stopping = CancellationToken::new();
-        let router = counted_router(api(&app, &config, &stopping, shows_restarts), counting(Arc::clone(&app.metrics)));
-        Ok(Self { app, listener, limits, router, admin, stopping })
+        let api = api(&app, &config, &stopping, shows_restarts);
+        let is_loopback = admin.as_ref().and_then(|admin| admin.local_addr().ok()).is_some_and(|admin| is_loopback(&admin));
+        let site = Site { is_loopback, ..api.site.clone() };
+        let admin_router = site.guard(metrics(&app).merge(health::probes(Arc::clone(&api.health))));
+        let proxies = proxies(&config.http);
+        let router = counted_router(api, counting(Arc::clone(&app.metrics)));
+        Ok(Self { app, listener, limits, router, proxies, admin, admin_router, stopping })
     }
 
     pub fn app(&self) -> &App {
@@ -148,13 +158,13 @@ impl Service {
     /// # Errors
     /// [`RunError`]: the process should exit with a failure.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), RunError> {
-        let Self { app, listener, limits, router, admin, stopping } = self;
+        let Self { app, listener, limits, router, proxies, admin, admin_router, stopping } = self;
         let tasks = TaskTracker::new();
         if let Some(listener) = admin {
-            let limits = Limits { max_connections: ADMIN_CONNECTIONS, ..limits };
-            tasks.spawn(serve(listener, metrics(&app), limits, stopping.clone()));
+            let limits = Limits { max_connections: ADMIN_CONNECTIONS, max_per_address: usize::MAX, ..limits };
+            tasks.spawn(serve(listener, admin_router, limits, Proxies::default(), stopping.clone()));
         }
-        tasks.spawn(serve(listener, router, limits, stopping.clone()));
+        tasks.spawn(serve(listener, router, limits, proxies, stopping.clone()));
         tasks.close();
         let outcome = tokio::select! {
             () = shutdown.requested() => Ok(()),
@@ -213,7 +223,7 @@ fn counting(metrics: Arc<Metrics>) -> impl Fn(Answered<'_>) + Clone {
     }
 }
 
-/// The admin listener's one route.
+/// The admin listener's own route, beside the probes.
 fn metrics(app: &App) -> Router {
     let (metrics, store) = (Arc::clone(&app.metrics), Arc::clone(&app.store));
     let (sessions, providers) = (app.sessions.clone(), Arc::clone(&app.providers));
@@ -228,6 +238,14 @@ fn metrics(app: &App) -> Router {
         (content_type, metrics.render(&sessions.census()))
     };
     Router::new().route("/metrics", get(render))
+}
+
+fn proxies(http: &HttpSettings) -> Proxies {
+    Proxies::new(http.trusted_proxies.iter().filter_map(|network| network.parse().ok()), http.forwarded_by)
+}
+
+fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 fn origins(texts: &[String]) -> Vec<HeaderValue> {
@@ -245,12 +263,15 @@ fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts:
         creates: caller.max_creates_per_minute.map(|rate| Limiter::of_caller(rate, Arc::clone(app.sessions.clock()))),
     });
     let HttpSettings { max_requests_per_minute: requests, max_creates_per_minute: creates, max_reads_per_minute: reads, .. } = config.http;
-    let proxies = Proxies::new(config.http.trusted_proxies.iter().filter_map(|network| network.parse().ok()));
+    let public = config.public_url.as_ref().and_then(|url| {
+        let host = HostName::read(url.authority())?;
+        Some((host, HeaderValue::from_str(&url.origin().ascii_serialization()).ok()?))
+    });
     Api {
         sessions: app.sessions.clone(),
         providers: Arc::clone(&app.providers),
         callers: Callers::new(callers),
-        limits: http::limit::Limits::new(Rates { requests, creates, reads }, proxies, app.sessions.clock()),
+        limits: http::limit::Limits::new(Rates { requests, creates, reads }, proxies(&config.http), app.sessions.clock()),
         health: Arc::new(move || {
             let (health, stopped) = (health.clone(), stopped.clone());
             async move {
@@ -260,7 +281,13 @@ fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts:
             .boxed()
         }),
         restarts: shows_restarts.then(|| Arc::new(app.crashes()) as _),
-        origins: Origins { watchers: origins(&config.http.allowed_origins), owners: origins(&config.http.owner_origins) },
+        site: Site {
+            public,
+            hosts: config.http.hosts.clone(),
+            is_loopback: is_loopback(&config.listen),
+            origins: Origins { watchers: origins(&config.http.allowed_origins), owners: origins(&config.http.owner_origins) },
+        },
+        streams: Streams::new(config.http.max_connections_per_address),
         stopping: stopping.clone(),
     }
 }

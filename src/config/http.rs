@@ -6,6 +6,8 @@ use std::num::NonZeroU32;
 use reqwest::Url;
 
 use super::section::{Entry, Section};
+use crate::http::client::ForwardedBy;
+use crate::http::site::HostName;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpSettings {
@@ -15,9 +17,15 @@ pub struct HttpSettings {
     /// `http.owner_origins`, `ANTEROOM_HTTP__OWNER_ORIGINS`: pages that may moreover begin, claim, renew and cancel sign-ins
     /// from a browser, so that secrets and tokens get there. Default: none.
     pub owner_origins: Vec<String>,
-    /// `http.trusted_proxies`, `ANTEROOM_HTTP__TRUSTED_PROXIES`: addresses or networks (CIDR) whose `X-Forwarded-For` and
-    /// `Forwarded` headers are believed. Default: none; then a proxy on another machine counts as one client.
+    /// `http.trusted_proxies`, `ANTEROOM_HTTP__TRUSTED_PROXIES`: addresses or networks (CIDR) that are believed for whom they ask.
+    /// Default: none; then a proxy on another machine counts as one client.
     pub trusted_proxies: Vec<String>,
+    /// `http.forwarded_by`, `ANTEROOM_HTTP__FORWARDED_BY`: the header in which they say so, `x-forwarded-for` or `forwarded`. Default
+    /// `x-forwarded-for`; the other is not looked at, as it may be the client's own.
+    pub forwarded_by: ForwardedBy,
+    /// `http.hosts`, `ANTEROOM_HTTP__HOSTS`: host names that requests may name on a loopback listener, beside loopback's own and that
+    /// of `public_url`; for a proxy on this machine that keeps `Host`. Default: none.
+    pub hosts: Vec<HostName>,
     /// `http.max_requests_per_minute`, `ANTEROOM_HTTP__MAX_REQUESTS_PER_MINUTE`: requests of one client address, or IPv6 /64.
     /// Default 6000. This and the next do not hold for this machine itself.
     pub max_requests_per_minute: NonZeroU32,
@@ -29,6 +37,10 @@ pub struct HttpSettings {
     /// `http.max_connections`, `ANTEROOM_HTTP__MAX_CONNECTIONS`: connections at a time; fewer where the process may not open as
     /// many files. Default 10000.
     pub max_connections: usize,
+    /// `http.max_connections_per_address`, `ANTEROOM_HTTP__MAX_CONNECTIONS_PER_ADDRESS`: of these, of one client address or IPv6 /64;
+    /// and so many event streams of one, and of one session. Default: a quarter of `max_connections`. Connections of this machine
+    /// and of `trusted_proxies` are not counted by address.
+    pub max_connections_per_address: usize,
 }
 
 const MAX_REQUESTS: NonZeroU32 = NonZeroU32::new(6_000).unwrap();
@@ -45,17 +57,36 @@ impl HttpSettings {
         let max_creates_per_minute = section.take("max_creates_per_minute").and_then(Entry::count).unwrap_or(MAX_CREATES);
         let max_reads_per_minute = section.take("max_reads_per_minute").and_then(Entry::count).unwrap_or(MAX_READS);
         let max_connections = section.take("max_connections").and_then(Entry::whole).unwrap_or(MAX_CONNECTIONS);
+        let share = section.take("max_connections_per_address").and_then(Entry::whole);
+        let max_connections_per_address = share.unwrap_or(max_connections.div_ceil(4));
+        let forwarded_by = section.take("forwarded_by").and_then(|entry| entry.text(forwarded_by)).unwrap_or_default();
+        let hosts = section.take("hosts").and_then(|entry| entry.texts(host)).unwrap_or_default();
         section.finish();
         Self {
             allowed_origins,
             owner_origins,
             trusted_proxies,
+            forwarded_by,
+            hosts,
             max_requests_per_minute,
             max_creates_per_minute,
             max_reads_per_minute,
             max_connections,
+            max_connections_per_address,
         }
     }
+}
+
+fn forwarded_by(text: &str) -> Result<ForwardedBy, String> {
+    match text {
+        "x-forwarded-for" => Ok(ForwardedBy::XForwardedFor),
+        "forwarded" => Ok(ForwardedBy::Forwarded),
+        _ => Err("expected \"x-forwarded-for\" or \"forwarded\"".to_owned()),
+    }
+}
+
+fn host(text: &str) -> Result<HostName, String> {
+    HostName::read(text).ok_or_else(|| "expected host names such as \"signin.example\" or \"signin.example:8443\"".to_owned())
 }
 
 /// RFC 6454 §6.2.

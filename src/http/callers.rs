@@ -37,6 +37,11 @@ impl Callers {
         self.0.is_empty()
     }
 
+    /// The caller of this name.
+    pub fn named(&self, name: &str) -> Option<&Caller> {
+        self.0.iter().find(|caller| *caller.name == *name).map(|caller| &**caller)
+    }
+
     /// The caller whose key the request carries; `None` where callers are anonymous.
     ///
     /// # Errors

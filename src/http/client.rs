@@ -6,15 +6,27 @@ use axum::http::{HeaderMap, HeaderName, header};
 
 use crate::provider::egress::Network;
 
-/// The proxies whose word counts on whom they ask for.
+/// The proxies whose word counts on whom they ask for, and where they say it.
 #[derive(Clone, Default, Debug)]
-pub struct Proxies(Vec<Network>);
+pub struct Proxies {
+    trusted: Vec<Network>,
+    by: ForwardedBy,
+}
+
+/// The one header that the proxies write. Another may have come through them from the client itself.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum ForwardedBy {
+    #[default]
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 impl Proxies {
-    pub fn new(trusted: impl IntoIterator<Item = Network>) -> Self {
-        Self(trusted.into_iter().collect())
+    pub fn new(trusted: impl IntoIterator<Item = Network>, by: ForwardedBy) -> Self {
+        Self { trusted: trusted.into_iter().collect(), by }
     }
 
     /// The address that is held responsible for a request; of IPv6 the /64, which is what one customer is given. `None`: the
@@ -24,17 +36,22 @@ impl Proxies {
         if !self.trusts(peer) {
             return (!peer.is_loopback()).then(|| of_customer(peer));
         }
-        let told = (self.last_untrusted(peer, &forwarded_for(headers)), self.last_untrusted(peer, &forwarded(headers)));
-        // A proxy passes on what it does not write itself, so where both headers say something else, a client wrote one of them.
-        Some(of_customer(match told {
-            (Some(by_one), Some(by_other)) if by_one == by_other => by_one,
-            (Some(only), None) | (None, Some(only)) => only,
-            _ => peer,
-        }))
+        let hops = match self.by {
+            ForwardedBy::XForwardedFor => forwarded_for(headers),
+            ForwardedBy::Forwarded => forwarded(headers),
+        };
+        Some(of_customer(self.last_untrusted(peer, &hops).unwrap_or(peer)))
+    }
+
+    /// Whose connections count together, if they are counted at all: neither this machine's nor those of a proxy, which asks for
+    /// many.
+    pub fn counted(&self, peer: IpAddr) -> Option<IpAddr> {
+        let peer = peer.to_canonical();
+        (!peer.is_loopback() && !self.trusts(peer)).then(|| of_customer(peer))
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(address))
+        self.trusted.iter().any(|network| network.contains(address))
     }
 
     /// From right to left, as the proxies appended them: the first address that is not a trusted proxy. What cannot be read was

@@ -55,10 +55,19 @@ impl Origins {
             .vary([])
     }
 
+    /// Whether a page of this origin may have `path` change something.
+    pub fn allow_change(&self, origin: &HeaderValue, path: &str) -> bool {
+        self.owners.contains(origin) || (path.ends_with("/check") && self.watchers.contains(origin))
+    }
+
     fn allow(&self, origin: &HeaderValue, request: &Parts) -> bool {
         let asked = request.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD).filter(|_| request.method == Method::OPTIONS);
         let method = asked.map_or(request.method.as_str().as_bytes(), HeaderValue::as_bytes);
-        let watches = matches!(method, b"GET" | b"HEAD") || (method == b"POST" && request.uri.path().ends_with("/check"));
-        self.owners.contains(origin) || (watches && self.watchers.contains(origin))
+        let path = request.uri.path();
+        match method {
+            b"GET" | b"HEAD" => self.owners.contains(origin) || self.watchers.contains(origin),
+            b"POST" => self.allow_change(origin, path),
+            _ => self.owners.contains(origin),
+        }
     }
 }

@@ -11,12 +11,13 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::callers::Caller;
-use super::extract::{Key, json_object};
+use super::extract::{CreationKey, json_object};
 use super::limit::Client;
 use super::problem::{Code, Problem};
 use super::view::SessionView;
 use super::{Api, in_time};
 use crate::kernel::session::Digest;
+use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::Failure;
 use crate::provider::Upstream;
 use crate::sessions::{Create, Created, Idempotency};
@@ -41,18 +42,34 @@ pub async fn create(
     State(api): State<Arc<Api>>,
     client: Client,
     headers: HeaderMap,
-    Key(key): Key,
+    CreationKey(key): CreationKey,
     body: Body,
 ) -> Result<Response, Problem> {
     let caller = api.callers.identify(&headers)?;
     let request: Request = json_object(&headers, body, &MEMBERS).await?;
     let create = prepare(request, &api, caller.as_deref(), key)?;
+    admit(&api, caller.as_deref(), client)?;
+    Ok(answer(&in_time(&api, PATIENCE, api.sessions.create(create)).await?))
+}
+
+/// Counts one beginning, of the caller or else of the address.
+///
+/// # Errors
+/// `rate_limited`.
+pub(super) fn admit(api: &Api, caller: Option<&Caller>, client: Client) -> Result<(), Problem> {
     match (caller, client) {
         (Some(caller), _) => caller.admit()?,
         (None, Client(Some(address))) => api.limits.creates.admit(&address)?,
         (None, Client(None)) => {}
     }
-    Ok(answer(&in_time(&api, PATIENCE, api.sessions.create(create)).await?))
+    Ok(())
+}
+
+/// Why nothing can begin at this provider now, if it wants to be asked less.
+pub(super) fn refusal(upstream: &Upstream, now: Timestamp) -> Option<Failure> {
+    let until = upstream.gate.paused_until(now)?;
+    let wait = until.since(now).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
+    Some(Failure::ProviderRateLimited { retry_after_secs: Some(wait) })
 }
 
 fn answer(Created { session, secret, repeated }: &Created) -> Response {
@@ -80,9 +97,7 @@ fn prepare(request: Request, api: &Api, caller: Option<&Caller>, key: Option<Dig
     }
     let idempotency = key.map(|key| Idempotency { key, fingerprint: fingerprint(&upstream.name, &scope, label.as_deref()) });
     let caller = caller.map(|caller| Arc::clone(&caller.name));
-    let refusal = upstream.gate.paused_until(now).map(|until| Failure::ProviderRateLimited {
-        retry_after_secs: Some(until.since(now).as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)),
-    });
+    let refusal = refusal(upstream, now);
     Ok(Create { provider: Arc::clone(&upstream.name), scope, label, caller, idempotency, refusal })
 }
 

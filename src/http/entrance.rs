@@ -56,9 +56,10 @@ pub fn entrance(router: Router, api: Arc<Api>, count: impl Fn(Answered<'_>) + Cl
         let (api, count) = (Arc::clone(&api), count.clone());
         service_fn(move |request: Request| {
             let visit = Visit::new(&request);
-            let answer = match api.limits.admit(&request) {
+            let admitted = api.site.admit(&request).and_then(|()| Ok(api.limits.admit(&request)?));
+            let answer = match admitted {
                 Ok(()) => Either::Left(inner.call(request)),
-                Err(exhausted) => Either::Right(ready(Ok(Problem::from(exhausted).into_response()))),
+                Err(problem) => Either::Right(ready(Ok(problem.into_response()))),
             };
             visit.end(answer, count.clone())
         })

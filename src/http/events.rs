@@ -16,7 +16,9 @@ use futures_util::stream;
 use super::Api;
 use super::conditional::VARY;
 use super::extract::Id;
+use super::limit::Client;
 use super::problem::{Code, Problem};
+use super::streams::Open;
 use super::view::SessionView;
 use crate::kernel::session::{Session, SessionId};
 
@@ -35,6 +37,7 @@ struct Stream {
     /// The revision that the client has; 0, which no session has, for none.
     seen: u64,
     stage: Stage,
+    _open: Open,
 }
 
 enum Stage {
@@ -43,14 +46,15 @@ enum Stage {
     Over,
 }
 
-pub async fn read(State(api): State<Arc<Api>>, Id(id): Id, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn read(State(api): State<Arc<Api>>, Id(id): Id, client: Client, headers: HeaderMap) -> Result<Response, Problem> {
     let session = api.sessions.get(id).ok_or(Code::SessionNotFound)?;
     let seen = last_event_id(&headers).unwrap_or(0);
     if session.is_settled() && session.revision() == seen {
         // 204 tells an EventSource to stop connecting.
         return Ok((StatusCode::NO_CONTENT, fixed_headers()).into_response());
     }
-    let events = stream::unfold(Stream { api, id, seen, stage: Stage::Opening }, Stream::next);
+    let open = api.streams.open(client, id)?;
+    let events = stream::unfold(Stream { api, id, seen, stage: Stage::Opening, _open: open }, Stream::next);
     let media = [(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))];
     Ok((fixed_headers(), media, Body::from_stream(events)).into_response())
 }

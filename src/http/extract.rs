@@ -27,6 +27,9 @@ pub struct Owned(pub SessionId);
 /// The `Idempotency-Key`, as its digest.
 pub struct Key(pub Option<Digest>);
 
+/// The same of a creation, whose repetition hands out the session secret: too long to be guessed.
+pub struct CreationKey(pub Option<Digest>);
+
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The most that a request body may have, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -70,16 +73,32 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let malformed = || Problem::invalid("Idempotency-Key must be given once and have 1 to 255 visible ASCII characters.");
-        let mut values = parts.headers.get_all(IDEMPOTENCY_KEY).iter();
-        let Some(value) = values.next() else { return Ok(Self(None)) };
-        let bytes = value.as_bytes();
-        let key = bytes.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(bytes);
-        if values.next().is_some() || key.is_empty() || key.len() > 255 || !key.iter().all(u8::is_ascii_graphic) {
-            return Err(malformed());
-        }
-        Ok(Self(Some(Sha256::digest(key).into())))
+        let detail = "Idempotency-Key must be given once and have 1 to 255 visible ASCII characters.";
+        idempotency_key(&parts.headers, 1).map(Self).map_err(|Malformed| Problem::invalid(detail))
     }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for CreationKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let detail =
+            "Idempotency-Key must be given once and have 16 to 255 visible ASCII characters that nobody can guess, such as a fresh UUID.";
+        idempotency_key(&parts.headers, 16).map(Self).map_err(|Malformed| Problem::invalid(detail))
+    }
+}
+
+struct Malformed;
+
+fn idempotency_key(headers: &HeaderMap, shortest: usize) -> Result<Option<Digest>, Malformed> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let bytes = value.as_bytes();
+    let key = bytes.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(bytes);
+    if values.next().is_some() || !(shortest..=255).contains(&key.len()) || !key.iter().all(u8::is_ascii_graphic) {
+        return Err(Malformed);
+    }
+    Ok(Some(Sha256::digest(key).into()))
 }
 
 /// The token of `Authorization: Bearer` (RFC 6750 §2.1), if there is exactly one.

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use super::Api;
@@ -29,6 +32,9 @@ pub enum StoreHealth {
     Unavailable,
 }
 
+/// Asks the service whether it is well.
+pub type HealthCheck = Arc<dyn Fn() -> BoxFuture<'static, Health> + Send + Sync>;
+
 #[derive(Serialize)]
 struct HealthView {
     status: &'static str,
@@ -46,7 +52,20 @@ pub async fn livez() -> Response {
 }
 
 pub async fn readyz(State(api): State<Arc<Api>>) -> Response {
-    let Health { store, watchdog } = (api.health)().await;
+    ready((api.health)().await)
+}
+
+/// Both probes, for a listener of their own.
+pub fn probes(health: HealthCheck) -> Router {
+    Router::new().route("/livez", get(livez)).route("/readyz", get(async move || ready(health().await)))
+}
+
+/// Probes are answered whatever the limits say.
+pub fn is_probe(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz")
+}
+
+fn ready(Health { store, watchdog }: Health) -> Response {
     let word = |ready| if ready { "ok" } else { "unavailable" };
     let ready = store == StoreHealth::Ok && watchdog;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

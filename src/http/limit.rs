@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use super::Api;
 use super::client::Proxies;
+use super::health::is_probe;
 use crate::clock::Clock;
 use crate::kernel::session::SessionId;
 
@@ -109,7 +110,7 @@ impl Limits {
     /// # Errors
     /// Not now.
     pub fn admit(&self, request: &Request) -> Result<(), Exhausted> {
-        if matches!(request.uri().path(), "/livez" | "/readyz") {
+        if is_probe(request.uri().path()) {
             return Ok(());
         }
         if let Client(Some(address)) = self.client(request.extensions(), request.headers()) {

@@ -20,6 +20,8 @@ pub enum Code {
     Unauthorized,
     ProviderNotAllowed,
     ScopeNotAllowed,
+    OriginNotAllowed,
+    MisdirectedRequest,
     SessionNotFound,
     NotFound,
     MethodNotAllowed,
@@ -58,11 +60,13 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 struct Entry(StatusCode, &'static str, &'static str, &'static str);
 
 impl Code {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::InvalidRequest,
         Self::Unauthorized,
         Self::ProviderNotAllowed,
         Self::ScopeNotAllowed,
+        Self::OriginNotAllowed,
+        Self::MisdirectedRequest,
         Self::SessionNotFound,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -105,6 +109,10 @@ impl Code {
                 "Provider not allowed", "This caller may not use this provider."),
             Self::ScopeNotAllowed => Entry(S::FORBIDDEN, "scope_not_allowed",
                 "Scope not allowed", "The scope holds a value that is not in the provider's allowed_scopes."),
+            Self::OriginNotAllowed => Entry(S::FORBIDDEN, "origin_not_allowed",
+                "Origin not allowed", "A page of another site may not do this; http.owner_origins lists those that may, public_url says which is ours."),
+            Self::MisdirectedRequest => Entry(S::MISDIRECTED_REQUEST, "misdirected_request",
+                "Misdirected request", "This host is not served here; public_url or http.hosts must name it."),
             Self::SessionNotFound => Entry(S::NOT_FOUND, "session_not_found",
                 "Session not found", "There is no such session, or the session secret is missing or wrong."),
             Self::NotFound => Entry(S::NOT_FOUND, "not_found",

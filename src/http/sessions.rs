@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::conditional::{Format, PREFERENCE_APPLIED, Reading, VARY};
 use super::extract::{Id, Key, Owned};
-use super::limit::Exhausted;
+use super::limit::{Client, Exhausted};
 use super::problem::{Code, Problem};
 use super::view::{GrantView, SessionView};
 use super::{Api, create, in_time, page};
@@ -61,7 +61,15 @@ pub async fn cancel(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<Sta
 }
 
 /// A new code under the same id, for its owner.
-pub async fn renew(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<Response, Problem> {
+pub async fn renew(State(api): State<Arc<Api>>, client: Client, Owned(id): Owned) -> Result<Response, Problem> {
+    let (before, now) = (api.sessions.get(id).ok_or(Code::SessionNotFound)?, api.sessions.clock().now());
+    Session::clone(&before).renew(now)?;
+    let opening = before.opening();
+    // From here on as when a session begins.
+    if let Some(failure) = api.providers.get(&opening.provider).and_then(|upstream| create::refusal(upstream, now)) {
+        return Err(failure.into());
+    }
+    create::admit(&api, opening.caller.as_deref().and_then(|name| api.callers.named(name)), client)?;
     let session = in_time(&api, create::PATIENCE, api.sessions.renew(id)).await?;
     Ok(([(header::CACHE_CONTROL, "no-store")], SessionView::new(&session, None)).into_response())
 }

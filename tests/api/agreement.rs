@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anteroom::http::limit::Rates;
 use anteroom::http::problem::Code;
+use anteroom::http::site::Site;
 use anteroom::kernel::verdict::{Failure, Verdict};
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -97,6 +98,13 @@ fn find_media<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
 async fn provoke(Promise { path, method, status }: &Promise) -> Answer {
     let service = Service::plain();
     match (method.as_str(), path.as_str(), status) {
+        (method, path, 421) => {
+            let service = Service::start(Setup { site: Site { is_loopback: true, ..Site::default() }, ..Setup::default() });
+            send_to(&service, method, path, ("host", "evil.example")).await
+        }
+        (method @ ("POST" | "DELETE"), path, 403) if path != "/sessions" => {
+            send_to(&service, method, path, ("sec-fetch-site", "cross-site")).await
+        }
         ("POST", "/sessions", status) => provoke_create(*status).await,
         ("POST", "/sessions/{id}/renew", status) => provoke_renew(*status).await,
         ("GET", "/sessions/{id}" | "/sessions/{id}/events" | "/sessions/{id}/qr.svg" | "/sessions/{id}/qr.png", 503)
@@ -154,6 +162,11 @@ async fn provoke(Promise { path, method, status }: &Promise) -> Answer {
     }
 }
 
+async fn send_to(service: &Service, method: &str, path: &str, (name, value): (&str, &str)) -> Answer {
+    let request = request(method.parse().unwrap(), &path.replace("{id}", &unknown().id)).header(name, value);
+    service.send(request.body(Body::empty()).unwrap()).await
+}
+
 async fn provoke_limit(method: &str, path: &str) -> Answer {
     let once = NonZeroU32::MIN;
     let service = Service::start(Setup { rates: Rates { requests: once, ..RATES }, ..Setup::default() });
@@ -172,7 +185,8 @@ async fn provoke_create(status: u16) -> Answer {
         service.post("{}").await
     };
     let with_key = |body: &str| {
-        let request = request(Method::POST, "/sessions").header("idempotency-key", "k").header("content-type", "application/json");
+        let request =
+            request(Method::POST, "/sessions").header("idempotency-key", "0123456789abcdef").header("content-type", "application/json");
         service.send(request.body(Body::from(body.to_owned())).unwrap())
     };
     match status {

@@ -193,7 +193,7 @@ async fn reach(service: &Service, status: Status) -> Ours {
 async fn starting(service: &Service) -> Ours {
     service.provider.begins(Beginning::Hang);
     let request = request(Method::POST, "/sessions").header("authorization", format!("Bearer {CALLER_KEY}"));
-    tokio::spawn(service.send(request.header("idempotency-key", "k").body(Body::empty()).unwrap()));
+    tokio::spawn(service.send(request.header("idempotency-key", "0123456789abcdef").body(Body::empty()).unwrap()));
     service.provider.was_asked().await;
     service.provider.begins(Beginning::Prompt { user_code: "WDJB-MJHT", uri: "https://id.acme.test/device", complete: None });
     let all = service.app.sessions.all();

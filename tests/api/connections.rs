@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use anteroom::http::client::Proxies;
 use anteroom::http::serve::{Limits, serve};
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -26,7 +27,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
-        running.spawn(serve(listener, router, limits, stop.clone()));
+        running.spawn(serve(listener, router, limits, Proxies::default(), stop.clone()));
         Self { address, stop, running }
     }
 
@@ -184,17 +185,55 @@ async fn a_body_that_dribbles_is_given_15_s() {
 }
 
 #[tokio::test]
-async fn more_connections_than_places_wait_for_one() {
+async fn when_every_place_is_taken_probes_are_still_answered_and_others_sent_away() {
     let server = Server::start(Service::plain().router, Limits { max_connections: 1, ..Limits::default() }).await;
     let mut first = server.connect().await;
     first.write_all(LIVEZ).await.unwrap();
     until(&mut first, "}").await;
-    let mut second = server.connect().await;
-    second.write_all(LIVEZ).await.unwrap();
-    let mut byte = [0];
-    assert!(tokio::time::timeout(Duration::from_millis(100), second.read(&mut byte)).await.is_err());
+    let other = b"GET /providers HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    for _ in 0..20 {
+        assert!(server.exchange(LIVEZ).await.starts_with("HTTP/1.1 200 OK"));
+        let refused = server.exchange(other).await;
+        assert!(
+            refused.starts_with("HTTP/1.1 429 ") && refused.contains("retry-after: 1") && refused.contains("rate_limited"),
+            "{refused}"
+        );
+    }
     drop(first);
-    assert!(until(&mut second, "}").await.contains("200 OK"));
+    let served = async { while !server.exchange(other).await.starts_with("HTTP/1.1 200 OK") {} };
+    tokio::time::timeout(PATIENCE, served).await.expect("the place is free again");
+}
+
+#[tokio::test]
+async fn who_has_said_all_and_closed_its_side_gets_the_answer() {
+    let service = Service::plain();
+    let session = service.pending().await;
+    let server = Server::start(service.router.clone(), Limits::default()).await;
+    let wait = format!("GET {} HTTP/1.1\r\nhost: a\r\nprefer: wait=1\r\nconnection: close\r\n\r\n", session.path());
+    for request in [LIVEZ.to_vec(), b"GET /livez HTTP/1.0\r\n\r\n".to_vec(), wait.into_bytes()] {
+        let mut stream = server.connect().await;
+        stream.write_all(&request).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let clock = service.clock.clone();
+        let answer = tokio::join!(rest(&mut stream), async {
+            if request.len() > LIVEZ.len() {
+                tokio::time::timeout(PATIENCE, clock.sleeper(|_| true)).await.expect("it waits");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                clock.advance(Duration::from_secs(1));
+            }
+        });
+        assert!(answer.0.contains(" 200 OK"), "{}", answer.0);
+    }
+}
+
+#[tokio::test]
+async fn a_request_names_its_host_once() {
+    let server = Server::start(Service::plain().router, Limits::default()).await;
+    for hosts in ["", "host: a\r\nhost: a\r\n", "host:\r\n", "host: a b\r\n", "host: user@a\r\n"] {
+        let answer = server.exchange(format!("GET /livez HTTP/1.1\r\n{hosts}connection: close\r\n\r\n").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{hosts:?}: {answer}");
+    }
+    assert!(server.exchange(b"GET /livez HTTP/1.0\r\n\r\n").await.contains(" 200 OK"));
 }
 
 #[tokio::test]

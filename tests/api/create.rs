@@ -267,6 +267,8 @@ async fn while_the_store_fails_no_more_than_one_code_is_asked_for_in_vain() {
     assert_eq!((service.post("{}").await.status.as_u16(), service.store.rows().await), (201, 1));
 }
 
+const KEY: &str = "5f0c6d1b-96c3-4d0f-8e65-0a6f7f1f6b5d";
+
 #[tokio::test]
 async fn a_repeated_request_gets_the_same_session_as_it_is_now() {
     let service = Service::plain();
@@ -275,7 +277,7 @@ async fn a_repeated_request_gets_the_same_session_as_it_is_now() {
         request.headers_mut().insert("idempotency-key", key.parse().unwrap());
         service.send(request)
     };
-    let (one, other) = futures_util::join!(create("k", "{}"), create("k", "{}"));
+    let (one, other) = futures_util::join!(create(KEY, "{}"), create(KEY, "{}"));
     let mut statuses = [one.status.as_u16(), other.status.as_u16()];
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 201]);
@@ -287,12 +289,12 @@ async fn a_repeated_request_gets_the_same_session_as_it_is_now() {
     let path = one.header("location").unwrap();
     service.get_with(path, &[("if-none-match", "\"2\""), ("prefer", "wait=60")]).await;
     // The same body after defaults, and the same key in quotes.
-    let again = create("\"k\"", r#"{"provider": "acme", "scope": "openid"}"#).await;
+    let again = create(&format!("\"{KEY}\""), r#"{"provider": "acme", "scope": "openid"}"#).await;
     assert_eq!((again.status.as_u16(), &again.json()["status"]), (200, &json!("authorized")));
     assert_eq!(again.json()["secret"], one.json()["secret"]);
 
-    create("k", r#"{"label": ""}"#).await.is_problem(422, "idempotency_mismatch");
-    assert_eq!(create("another", "{}").await.status, 201);
+    create(KEY, r#"{"label": "another"}"#).await.is_problem(422, "idempotency_mismatch");
+    assert_eq!(create("another-0123456789", "{}").await.status, 201);
 }
 
 #[tokio::test]
@@ -303,7 +305,7 @@ async fn an_idempotency_key_is_visible_ascii_and_alone() {
         let request = request(Method::POST, "/sessions").header("idempotency-key", key.as_bytes()).body(Body::empty()).unwrap();
         assert_eq!(service.send(request).await.status, status, "{key:?}");
     }
-    let twice = request(Method::POST, "/sessions").header("idempotency-key", "a").header("idempotency-key", "a");
+    let twice = request(Method::POST, "/sessions").header("idempotency-key", KEY).header("idempotency-key", KEY);
     service.send(twice.body(Body::empty()).unwrap()).await.is_problem(400, "invalid_request");
 }
 

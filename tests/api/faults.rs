@@ -149,12 +149,12 @@ async fn tokens_lost_on_the_way_are_there_for_the_same_key() {
     let server = Server::start(service.router.clone(), Limits::default()).await;
     let mut stream = server.connect().await;
     let head = format!("POST {}/claim HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n", session.path(), session.secret);
-    stream.write_all(format!("{head}idempotency-key: k\r\n\r\n").as_bytes()).await.unwrap();
+    stream.write_all(format!("{head}idempotency-key: 0123456789abcdef\r\n\r\n").as_bytes()).await.unwrap();
     service.until_status(&session, "claimed").await;
     stream.set_zero_linger().unwrap();
     drop(stream);
     assert_eq!(service.claim(&session, Some("other")).await.status, 410);
-    let answer = service.claim(&session, Some("k")).await;
+    let answer = service.claim(&session, Some("0123456789abcdef")).await;
     assert_eq!((answer.status.as_u16(), &answer.json()["access_token"]), (200, &"an-access-token".into()));
 }
 
@@ -163,10 +163,10 @@ async fn a_sign_in_whose_client_hung_up_is_found_again() {
     let service = Service::plain();
     let server = Server::start(service.router.clone(), Limits::default()).await;
     let mut stream = server.connect().await;
-    stream.write_all(b"POST /sessions HTTP/1.1\r\nhost: a\r\nidempotency-key: k\r\n\r\n").await.unwrap();
+    stream.write_all(b"POST /sessions HTTP/1.1\r\nhost: a\r\nidempotency-key: 0123456789abcdef\r\n\r\n").await.unwrap();
     service.provider.was_asked().await;
     drop(stream);
-    let again = request(Method::POST, "/sessions").header("idempotency-key", "k").body(Body::empty()).unwrap();
+    let again = request(Method::POST, "/sessions").header("idempotency-key", "0123456789abcdef").body(Body::empty()).unwrap();
     let answer = service.send(again).await;
     assert_eq!((answer.status.as_u16(), service.provider.begun()), (200, 1));
     assert!(answer.json()["secret"].as_str().unwrap().starts_with("ars_"));

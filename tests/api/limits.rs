@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anteroom::clock::Clock;
 use anteroom::http::callers::Caller;
-use anteroom::http::client::Proxies;
+use anteroom::http::client::{ForwardedBy, Proxies};
 use anteroom::http::limit::{Exhausted, Limiter, Rates};
 use anteroom::provider::egress::Network;
 use axum::body::Body;
@@ -89,7 +89,11 @@ fn ten_million_addresses_leave_an_honest_one_alone_and_a_flood_limited() {
 // === who it is ===
 
 fn client(trusted: &[&str], peer: &str, headers: &[(&'static str, &str)]) -> Option<IpAddr> {
-    let proxies = Proxies::new(trusted.iter().map(|network| network.parse::<Network>().unwrap()));
+    client_by(ForwardedBy::XForwardedFor, trusted, peer, headers)
+}
+
+fn client_by(by: ForwardedBy, trusted: &[&str], peer: &str, headers: &[(&'static str, &str)]) -> Option<IpAddr> {
+    let proxies = Proxies::new(trusted.iter().map(|network| network.parse::<Network>().unwrap()), by);
     let headers: HeaderMap = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
     proxies.client(peer.parse().unwrap(), &headers)
 }
@@ -119,7 +123,7 @@ fn proxies_are_believed_from_right_to_left() {
     assert_eq!(told("::ffff:192.0.2.1"), is(ALICE));
     assert_eq!(client(trusted, "::ffff:10.0.0.1", &[(XFF, ALICE)]), is(ALICE));
     assert_eq!(client(trusted, "10.0.0.1", &[(XFF, "6.6.6.6"), (XFF, ALICE)]), is(ALICE), "one header in two lines");
-    let told = |value| client(trusted, "10.0.0.1", &[(FORWARDED, value)]);
+    let told = |value| client_by(ForwardedBy::Forwarded, trusted, "10.0.0.1", &[(FORWARDED, value)]);
     assert_eq!(told("for=6.6.6.6, For=\"192.0.2.1:4711\";proto=https;by=10.0.0.1, for=\"[fd00::1]\""), is(ALICE));
 }
 
@@ -128,15 +132,28 @@ fn what_a_proxy_passes_on_unread_is_its_own_doing() {
     for value in ["unknown", "_hidden", "", "6.6.6.6, nonsense", "999.1.1.1"] {
         assert_eq!(client(&["10.0.0.1"], "10.0.0.1", &[(XFF, value)]), is("10.0.0.1"), "{value}");
     }
-    assert_eq!(client(&["10.0.0.1"], "10.0.0.1", &[(FORWARDED, "proto=https")]), is("10.0.0.1"));
+    assert_eq!(client_by(ForwardedBy::Forwarded, &["10.0.0.1"], "10.0.0.1", &[(FORWARDED, "proto=https")]), is("10.0.0.1"));
     assert_eq!(client(&["10.0.0.1"], "10.0.0.1", &[]), is("10.0.0.1"));
 }
 
 #[test]
-fn of_two_headers_that_disagree_neither_is_believed() {
-    let both = |forwarded| client(&["127.0.0.1"], "127.0.0.1", &[(XFF, ALICE), (FORWARDED, forwarded)]);
-    assert_eq!(both("for=192.0.2.1"), is(ALICE));
-    assert_eq!(both("for=192.0.2.2"), is("127.0.0.1"));
+fn only_the_header_that_the_proxies_write_is_believed() {
+    for forwarded in ["for=192.0.2.2", "for=127.0.0.1", "for=unknown", "nonsense"] {
+        let headers = [(XFF, ALICE), (FORWARDED, forwarded)];
+        assert_eq!(client(&["127.0.0.1"], "127.0.0.1", &headers), is(ALICE), "{forwarded}");
+    }
+    let headers = [(XFF, ALICE), (FORWARDED, "for=192.0.2.2")];
+    assert_eq!(client_by(ForwardedBy::Forwarded, &["127.0.0.1"], "127.0.0.1", &headers), is(BOB));
+    assert_eq!(client(&["127.0.0.1"], "127.0.0.1", &[(FORWARDED, "for=192.0.2.2")]), is("127.0.0.1"), "the client's own");
+}
+
+#[test]
+fn connections_are_counted_by_the_peer_but_for_proxies_and_this_machine() {
+    let proxies = Proxies::new(["10.0.0.0/8".parse().unwrap()], ForwardedBy::XForwardedFor);
+    let counted = |peer: &str| proxies.counted(peer.parse().unwrap());
+    assert_eq!(counted(ALICE), is(ALICE));
+    assert_eq!(counted("2001:db8::1"), is("2001:db8::"));
+    assert_eq!((counted("10.0.0.1"), counted("127.0.0.1"), counted("::1")), (None, None, None));
 }
 
 #[test]

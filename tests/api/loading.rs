@@ -44,7 +44,7 @@ async fn a_sign_in_begins_unless_it_may_be_an_old_one() {
     let service = restarted(&Service::plain());
     assert_eq!(service.post("{}").await.status, 201);
     let (begun, mut request) = (service.provider.begun(), json("/sessions", "{}"));
-    request.headers_mut().insert("idempotency-key", "a".parse().unwrap());
+    request.headers_mut().insert("idempotency-key", "0123456789abcdef".parse().unwrap());
     let (answer, ()) = tokio::join!(service.send(request), async { service.clock.advance(Duration::from_secs(30)) });
     answer.is_problem(503, "store_unavailable");
     assert_eq!(service.provider.begun(), begun);

@@ -21,3 +21,4 @@ mod qr;
 mod read;
 mod renew;
 mod service;
+mod site;

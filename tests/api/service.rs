@@ -10,10 +10,12 @@ use std::time::Duration;
 use anteroom::app::{App, Parts};
 use anteroom::clock::Clock;
 use anteroom::http::callers::{Caller, Callers};
-use anteroom::http::client::Proxies;
+use anteroom::http::client::{ForwardedBy, Proxies};
 use anteroom::http::cors::Origins;
 use anteroom::http::health::Health;
 use anteroom::http::limit::Rates;
+use anteroom::http::site::Site;
+use anteroom::http::streams::Streams;
 use anteroom::http::{self, Api, router};
 use anteroom::kernel::session::{Session, SessionId, Terms};
 use anteroom::kernel::time::Timestamp;
@@ -59,6 +61,9 @@ pub struct Setup {
     pub origins: Origins,
     pub rates: Rates,
     pub proxies: &'static [&'static str],
+    pub forwarded_by: ForwardedBy,
+    pub site: Site,
+    pub max_streams: usize,
     pub store: Arc<Brittle>,
 }
 
@@ -90,6 +95,9 @@ impl Default for Setup {
             origins: Origins::default(),
             rates: RATES,
             proxies: &[],
+            forwarded_by: ForwardedBy::default(),
+            site: Site::default(),
+            max_streams: usize::MAX,
             store: Arc::default(),
         }
     }
@@ -130,7 +138,7 @@ impl Service {
             callers: Callers::new(setup.callers),
             limits: http::limit::Limits::new(
                 setup.rates,
-                Proxies::new(setup.proxies.iter().map(|it| it.parse().unwrap())),
+                Proxies::new(setup.proxies.iter().map(|it| it.parse().unwrap()), setup.forwarded_by),
                 &clock.as_clock(),
             ),
             health: Arc::new(move || {
@@ -144,7 +152,8 @@ impl Service {
                 .boxed()
             }),
             restarts: setup.restarts,
-            origins: setup.origins,
+            site: Site { origins: setup.origins, ..setup.site },
+            streams: Streams::new(setup.max_streams),
             stopping: stopping.clone(),
         });
         Self { app, router, clock, provider, store, stopping }

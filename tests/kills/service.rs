@@ -116,7 +116,7 @@ pub struct Http {
 
 impl Http {
     pub async fn create(&self, key: &str) -> Answer {
-        self.ask(Method::POST, "/sessions", None, Some(key)).await
+        self.ask(Method::POST, "/sessions", None, Some(&format!("creation-{key:0>16}"))).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {

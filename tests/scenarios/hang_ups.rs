@@ -19,7 +19,7 @@ async fn cut(served: &Served, request: &str, length: usize) {
 }
 
 fn request(method: &str, path: &str, bearer: &str, body: &str) -> String {
-    let head = format!("{method} {path} HTTP/1.1\r\nhost: anteroom.test\r\nauthorization: Bearer {bearer}\r\n");
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {bearer}\r\n");
     format!("{head}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
@@ -49,7 +49,7 @@ async fn half_a_post_begins_nothing() {
 async fn a_whole_post_whose_client_is_gone_is_begun_and_ends_by_itself() {
     let served = Served::start().await;
     served.provider.script(Endpoint::DeviceAuthorization, [Answer::Delay(Duration::from_secs(2))]);
-    let post = request("POST", "/sessions", "nobody", "{}").replace("\r\n\r\n", "\r\nidempotency-key: again\r\n\r\n");
+    let post = request("POST", "/sessions", "nobody", "{}").replace("\r\n\r\n", "\r\nidempotency-key: again-and-again-and-again\r\n\r\n");
     let mut socket = TcpStream::connect(served.address).await.unwrap();
     socket.write_all(post.as_bytes()).await.unwrap();
     within(served.provider.wait_for(|provider| provider.counts().device_requests == 1)).await;
@@ -61,7 +61,7 @@ async fn a_whole_post_whose_client_is_gone_is_begun_and_ends_by_itself() {
     eventually("it is pending", || served.sessions.all().iter().any(|session| session.status().as_str() == "pending")).await;
 
     // Who asks again with the same key gets the same session.
-    let again = served.post(Some("again")).await;
+    let again = served.post(Some("again-and-again-and-again")).await;
     assert_eq!(again.status(), 200);
     let owned = Owned::from(&crate::served::body(again).await);
     assert_eq!((served.sessions.live(), served.provider.counts().device_requests), (1, 1));

@@ -114,7 +114,7 @@ async fn a_provider_that_limits_its_device_endpoint_makes_a_503_with_retry_after
 #[tokio::test]
 async fn a_repeated_post_with_the_same_key_costs_one_request_at_the_provider() {
     let served = Served::start().await;
-    let answers = futures_util::future::join_all((0..16).map(|_| served.post(Some("key-1")))).await;
+    let answers = futures_util::future::join_all((0..16).map(|_| served.post(Some("key-1-0123456789")))).await;
     let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status().as_u16()).collect();
     statuses.sort_unstable();
     assert_eq!((statuses[..15].to_vec(), statuses[15]), (vec![200; 15], 201));

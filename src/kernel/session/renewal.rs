@@ -12,6 +12,8 @@ use crate::kernel::verdict::Failure;
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Renewal {
     pub(super) made: u8,
+    /// How often one was asked for, whatever came of it.
+    asked: u8,
     /// Attempts up to this number were for older codes.
     fence: u32,
     request: Request,
@@ -25,13 +27,13 @@ enum Request {
     Failed(Failure),
 }
 
-/// How often one session gets a new code.
+/// How often a new code is asked for, for one session.
 pub const MAX_RENEWALS: u8 = 5;
 
 impl Renewal {
     /// After a restart nobody is left to report for an older code.
     pub(super) fn restored(made: u8) -> Option<Self> {
-        (made > 0).then(|| Self { made, ..Self::default() })
+        (made > 0).then(|| Self { made, asked: made, ..Self::default() })
     }
 }
 
@@ -39,13 +41,16 @@ impl Session {
     /// Asks for a new code.
     ///
     /// # Errors
-    /// [`Refused::NotRenewable`]: it is neither denied nor expired, was renewed [`MAX_RENEWALS`] times, or is being renewed.
-    pub fn renew(self, now: Timestamp) -> Result<Self, Refused> {
+    /// [`Refused::NotRenewable`]: it is neither denied nor expired, was to be renewed [`MAX_RENEWALS`] times, or is being renewed.
+    pub fn renew(mut self, now: Timestamp) -> Result<Self, Refused> {
         let has_ended = matches!(self.kept.state, State::Denied { .. } | State::Expired { .. });
-        if !has_ended || self.is_renewing() || self.renewals() >= MAX_RENEWALS {
+        let renewal = self.renewal().copied().unwrap_or_default();
+        if !has_ended || self.is_renewing() || renewal.asked >= MAX_RENEWALS {
             return Err(Refused::NotRenewable);
         }
-        Ok(self.with_request(Request::Asked(now)))
+        let asked = renewal.asked.saturating_add(1);
+        self.change_extras(|extras| extras.renewal = Some(Renewal { asked, request: Request::Asked(now), ..renewal }));
+        Ok(self)
     }
 
     /// Nobody waits for the new code any more; one that still comes is refused.
@@ -87,8 +92,10 @@ impl Session {
     /// The code that `attempt` brought takes the place of all earlier ones.
     pub(super) fn renewed(mut self, attempt: Attempt) -> Self {
         if self.is_renewing() {
-            let made = self.renewals().saturating_add(1);
-            self.change_extras(|extras| extras.renewal = Some(Renewal { made, fence: attempt.0, request: Request::None }));
+            let renewal = self.renewal().copied().unwrap_or_default();
+            let made = renewal.made.saturating_add(1);
+            let renewed = Renewal { made, fence: attempt.0, request: Request::None, ..renewal };
+            self.change_extras(|extras| extras.renewal = Some(renewed));
         }
         self
     }
