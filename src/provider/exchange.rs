@@ -236,11 +236,11 @@ pub(super) async fn in_time<T>(limit: Duration, answering: impl Future<Output = 
     let mut left = limit;
     loop {
         let slice = left.min(SLICE);
-        let begun_at = now();
+        let begun_at = Instant::now();
         if let Ok(answer) = timeout(slice, answering.as_mut()).await {
             return Some(answer);
         }
-        let overslept = now() - begun_at > slice + SLICE;
+        let overslept = begun_at.elapsed() > slice + SLICE;
         left = left.saturating_sub(slice);
         if left.is_zero() {
             if !overslept {
@@ -249,11 +249,6 @@ pub(super) async fn in_time<T>(limit: Duration, answering: impl Future<Output = 
             left = slice;
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "whether a timer of tokio came late is told by the clock of tokio")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 /// `application/x-www-form-urlencoded`.

@@ -98,12 +98,13 @@ async fn an_answer_that_arrived_is_read_however_late_the_process_runs_again() {
     });
     let total = Duration::from_secs(2);
     let exchange = exchange(Patience { connect: LONG, total });
-    let asking = tokio::spawn(async move { exchange.get(server.at("/")).await });
+    let mut asking = tokio::task::JoinSet::new();
+    asking.spawn(async move { exchange.get(server.at("/")).await });
     while is_asked.try_recv().is_err() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     std::thread::sleep(total + 2 * SLICE);
-    assert_eq!(asking.await.unwrap().unwrap().body, b"{}");
+    assert_eq!(asking.join_next().await.unwrap().unwrap().unwrap().body, b"{}");
 }
 
 #[tokio::test]
