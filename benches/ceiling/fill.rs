@@ -112,7 +112,7 @@ pub fn http(issuer: &str) -> reqwest::Client {
         ("ANTEROOM_PROVIDERS__DEMO__MAX_IN_FLIGHT", "1000"),
     ];
     let config = Config::load(None, settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter());
-    client_for(&config.expect("a configuration").providers[0]).expect("a client")
+    client_for(&config.expect("a configuration").providers[0]).expect("a client").into()
 }
 
 /// Behind the challenges of all codes that are had here.

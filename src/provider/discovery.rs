@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use super::body::Body;
 use super::classify;
-use super::exchange::{Answer, Exchange, NoAnswer};
+use super::exchange::{Answer, Exchange, NoAnswer, in_time};
 use super::uri;
 use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::Failure;
@@ -133,7 +133,7 @@ impl Discovery {
             }
             better(openid, self.fetch(documents.oauth, issuer).await)
         };
-        tokio::time::timeout(PATIENCE, both).await.unwrap_or(Err(Problem::NoAnswer(NoAnswer::TimedOut)))
+        in_time(PATIENCE, both).await.unwrap_or(Err(Problem::NoAnswer(NoAnswer::TimedOut)))
     }
 
     async fn fetch(&self, url: Url, issuer: &str) -> Result<Metadata, Problem> {

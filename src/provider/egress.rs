@@ -45,7 +45,7 @@ pub struct Network {
 #[error("its address is in a network that is not allowed; see `allow_networks`")]
 pub struct Forbidden;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Reach {
     Public,
     Private,
@@ -68,11 +68,11 @@ impl Egress {
 
     /// Whether `address` may be connected to when `host`, as a URL writes it, is asked for.
     pub fn permits(&self, host: &str, address: IpAddr) -> bool {
-        match reach(address) {
+        destinations(address).all(|destination| match own_reach(destination) {
             Reach::Public => true,
             Reach::Private if self.is_private || self.named.contains(&host.to_ascii_lowercase()) => true,
-            Reach::Private | Reach::Special => self.allowed.iter().any(|network| network.contains(address)),
-        }
+            Reach::Private | Reach::Special => self.allowed.iter().any(|network| network.holds(destination)),
+        })
     }
 
     /// Whether the address in `url` may be connected to. Names pass: they are judged when they are resolved.
@@ -105,12 +105,17 @@ impl Resolve for Egress {
 }
 
 impl Network {
+    /// Whether all that the address may lead to is within.
     pub fn contains(&self, address: IpAddr) -> bool {
+        destinations(address).all(|destination| self.holds(destination))
+    }
+
+    fn holds(&self, address: IpAddr) -> bool {
         let bits = |address: IpAddr| match address {
             IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
             IpAddr::V6(address) => (address.to_bits(), 128),
         };
-        let ((own, length), (other, other_length)) = (bits(self.address), bits(embedded(address)));
+        let ((own, length), (other, other_length)) = (bits(self.address), bits(address));
         let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
         length == other_length && own & mask == other & mask
     }
@@ -135,25 +140,47 @@ impl fmt::Display for Network {
     }
 }
 
+/// The least public of all that the address may lead to.
 fn reach(address: IpAddr) -> Reach {
-    match embedded(address) {
+    destinations(address).map(own_reach).max().unwrap_or(Reach::Special)
+}
+
+fn own_reach(address: IpAddr) -> Reach {
+    match address {
         IpAddr::V4(address) => reach_v4(address),
         IpAddr::V6(address) => reach_v6(address),
     }
 }
 
-/// The IPv4 address that an IPv6 address leads to: mapped, compatible, NAT64 (RFC 6052, RFC 8215) and 6to4 (RFC 3056).
-fn embedded(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
-    let of = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+/// Where an address may lead: to itself, or to IPv4 addresses that it embeds. At least one, and more where only the network on the
+/// way knows which it is.
+fn destinations(address: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let embedded = match address {
+        IpAddr::V4(_) => [None; 4],
+        IpAddr::V6(v6) => embedded(v6),
+    };
+    let itself = embedded.iter().all(Option::is_none).then_some(address);
+    embedded.into_iter().flatten().map(IpAddr::V4).chain(itself)
+}
+
+/// The IPv4 addresses that an IPv6 address may lead to: mapped, compatible, NAT64 (RFC 6052, RFC 8215) and 6to4 (RFC 3056).
+fn embedded(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
+    let of = |high: u16, low: u16| [Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))), None, None, None];
     match v6.segments() {
         [0, 0, 0, 0, 0, 0, high, low] if (high, low) > (0, 1) => of(high, low),
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => of(high, low),
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => of(high, low),
-        [0x64, 0xff9b, 1, .., high, low] => of(high, low),
+        [0x64, 0xff9b, 1, ..] => local_nat64(v6),
         [0x2002, high, low, ..] => of(high, low),
-        _ => address,
+        _ => [None; 4],
     }
+}
+
+/// RFC 6052 §2.2 for prefixes of 48, 56, 64 and 96 bits, any of which a network may use within RFC 8215's. The octet of bits 64 to 71
+/// is no part of an address. What begins with 0 is nobody's address (RFC 1122 §3.2.1.3), but what the other forms leave there.
+fn local_nat64(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
+    let [_, _, _, _, _, _, a, b, _, c, d, e, f, g, h, i] = v6.octets();
+    [[a, b, c, d], [b, c, d, e], [c, d, e, f], [f, g, h, i]].map(|octets| (octets[0] != 0).then(|| octets.into()))
 }
 
 fn reach_v4(address: Ipv4Addr) -> Reach {

@@ -1,6 +1,8 @@
 //! One request to a provider and its answer, within limits of time and size, never redirected, never repeated.
 
+use core::future::Future;
 use core::mem;
+use core::pin::pin;
 use core::time::Duration;
 use std::error::Error;
 use std::io;
@@ -10,6 +12,7 @@ use std::time::UNIX_EPOCH;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, ClientBuilder, Proxy, RequestBuilder, Response, Url, redirect, retry};
 use serde_json::Value;
+use tokio::time::{Instant, timeout};
 use url::form_urlencoded;
 
 use super::dialect::Encoding;
@@ -32,6 +35,25 @@ impl Default for Patience {
         Self { connect: Duration::from_secs(5), total: Duration::from_secs(15) }
     }
 }
+
+/// An HTTP client, and how long an exchange with it may take.
+#[derive(Clone)]
+pub struct Http {
+    client: Client,
+    total: Duration,
+}
+
+/// Without a limit of the whole.
+impl From<Http> for Client {
+    fn from(http: Http) -> Self {
+        http.client
+    }
+}
+
+/// However long the process was stopped, it is one of these of a time limit that it lost.
+const SLICE: Duration = Duration::from_secs(1);
+/// Some servers and what stands before them send more than a hundred. Together they have at most 408 KiB, see hyper.
+const MAX_HEADERS: usize = 256;
 
 /// The most that is read of an answer.
 pub const MAX_BODY: usize = 256 * 1024;
@@ -56,7 +78,7 @@ pub enum ClientError {
 ///
 /// # Errors
 /// When the proxy is of no known kind, or TLS cannot be set up at all.
-pub fn client(proxy: Option<&Url>) -> Result<Client, ClientError> {
+pub fn client(proxy: Option<&Url>) -> Result<Http, ClientError> {
     client_with(Patience::default(), proxy)
 }
 
@@ -64,11 +86,12 @@ pub fn client(proxy: Option<&Url>) -> Result<Client, ClientError> {
 ///
 /// # Errors
 /// As [`client`].
-pub fn client_for(settings: &Settings) -> Result<Client, ClientError> {
+pub fn client_for(settings: &Settings) -> Result<Http, ClientError> {
     // As many as may be in use at once, or those who come next would have to connect anew.
     let idle = settings.limits.max_in_flight;
-    build(|| {
-        let builder = limited(Patience::default()).pool_max_idle_per_host(idle);
+    let patience = Patience::default();
+    build(patience, || {
+        let builder = limited(patience).pool_max_idle_per_host(idle);
         Ok(proxied(builder, settings.proxy.as_ref())?.dns_resolver(Arc::new(Egress::of(settings))))
     })
 }
@@ -77,8 +100,8 @@ pub fn client_for(settings: &Settings) -> Result<Client, ClientError> {
 ///
 /// # Errors
 /// As [`client`].
-pub fn client_with(patience: Patience, proxy: Option<&Url>) -> Result<Client, ClientError> {
-    build(|| proxied(limited(patience), proxy))
+pub fn client_with(patience: Patience, proxy: Option<&Url>) -> Result<Http, ClientError> {
+    build(patience, || proxied(limited(patience), proxy))
 }
 
 fn proxied(builder: ClientBuilder, proxy: Option<&Url>) -> Result<ClientBuilder, ClientError> {
@@ -91,18 +114,19 @@ fn proxied(builder: ClientBuilder, proxy: Option<&Url>) -> Result<ClientBuilder,
     }
 }
 
-fn build(builder: impl Fn() -> Result<ClientBuilder, ClientError>) -> Result<Client, ClientError> {
-    builder()?.build().or_else(|_| {
+fn build(patience: Patience, builder: impl Fn() -> Result<ClientBuilder, ClientError>) -> Result<Http, ClientError> {
+    let client = builder()?.build().or_else(|_| {
         let mozilla = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
         builder()?.tls_certs_only(mozilla).build().map_err(|_| ClientError::Tls)
-    })
+    });
+    Ok(Http { client: client?, total: patience.total })
 }
 
 fn limited(patience: Patience) -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("anteroom/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(patience.connect)
-        .timeout(patience.total)
+        .http1_max_headers(MAX_HEADERS)
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .referer(false)
@@ -138,13 +162,13 @@ pub enum NoAnswer {
 /// Asks, and takes the time of the answer.
 #[derive(Clone)]
 pub struct Exchange {
-    http: Client,
+    http: Http,
     clock: Arc<dyn Clock>,
     egress: Option<Arc<Egress>>,
 }
 
 impl Exchange {
-    pub fn new(http: Client, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(http: Http, clock: Arc<dyn Clock>) -> Self {
         Self { http, clock, egress: None }
     }
 
@@ -161,7 +185,7 @@ impl Exchange {
     /// When no complete answer came.
     pub async fn get(&self, url: Url) -> Result<Answer, NoAnswer> {
         self.permitted(&url)?;
-        self.send(self.http.get(url)).await
+        self.send(self.http.client.get(url)).await
     }
 
     /// # Errors
@@ -174,7 +198,7 @@ impl Exchange {
         authorization: Option<HeaderValue>,
     ) -> Result<Answer, NoAnswer> {
         self.permitted(&url)?;
-        let request = self.http.post(url);
+        let request = self.http.client.post(url);
         let mut request = match encoding {
             Encoding::Form => request.header(CONTENT_TYPE, FORM).body(form(parameters)),
             Encoding::Json => request.header(CONTENT_TYPE, JSON).body(object(parameters)),
@@ -193,12 +217,37 @@ impl Exchange {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Answer, NoAnswer> {
-        let mut response = request.header(ACCEPT, JSON).send().await.map_err(no_answer)?;
-        let status = response.status().as_u16();
-        let headers = mem::take(response.headers_mut());
-        let body = read(response).await.map_err(no_answer)?;
-        let received_at = self.clock.now();
-        Ok(Answer { status, received_at, retry_after: retry_after(&headers, received_at), body })
+        let answering = async {
+            let mut response = request.header(ACCEPT, JSON).send().await.map_err(no_answer)?;
+            let status = response.status().as_u16();
+            let headers = mem::take(response.headers_mut());
+            let body = read(response).await.map_err(no_answer)?;
+            let received_at = self.clock.now();
+            Ok(Answer { status, received_at, retry_after: retry_after(&headers, received_at), body })
+        };
+        in_time(self.http.total, answering).await.unwrap_or(Err(NoAnswer::TimedOut))
+    }
+}
+
+/// What comes of `answering`, unless it takes longer than `limit`. A time in which the process did not run, as it was stopped or its
+/// machine was, does not count but for a second: what arrived meanwhile is read, though time is up at once when it goes on.
+pub(super) async fn in_time<T>(limit: Duration, answering: impl Future<Output = T>) -> Option<T> {
+    let mut answering = pin!(answering);
+    let mut left = limit;
+    loop {
+        let slice = left.min(SLICE);
+        let begun_at = Instant::now();
+        if let Ok(answer) = timeout(slice, answering.as_mut()).await {
+            return Some(answer);
+        }
+        let overslept = begun_at.elapsed() > slice + SLICE;
+        left = left.saturating_sub(slice);
+        if left.is_zero() {
+            if !overslept {
+                return None;
+            }
+            left = slice;
+        }
     }
 }
 

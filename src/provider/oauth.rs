@@ -6,14 +6,14 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use reqwest::{Client, Url};
+use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::client_auth::{Form, NotAsserted, assertion, authenticate};
 use super::dialect::{Known, fill};
 use super::discovery::{Discovery, Metadata, Problem};
 use super::egress::Egress;
-use super::exchange::{Answer, Exchange, NoAnswer};
+use super::exchange::{Answer, Exchange, Http, NoAnswer, in_time};
 use super::id_token::{Decoded, Expected, Flaw};
 use super::jwks::{Finding, Jwks};
 use super::settings::{AssertionAudience, ClientAuth, Settings, TENANT};
@@ -43,7 +43,7 @@ struct Endpoints {
 
 impl OAuthProvider {
     /// `http` comes from [`client_for`](super::exchange::client_for) with the same settings.
-    pub fn new(settings: Settings, http: Client, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(settings: Settings, http: Http, clock: Arc<dyn Clock>) -> Self {
         let exchange = Exchange::new(http, clock).within(Egress::of(&settings));
         let discovery = Discovery::new(exchange.clone(), settings.issuer.clone(), settings.allow_http);
         let jwks = Jwks::new(exchange.clone(), Arc::clone(&settings.name));
@@ -296,7 +296,7 @@ impl Provider for OAuthProvider {
     }
 
     fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool> {
-        async move { tokio::time::timeout(REVOCATION_PATIENCE, self.revoke_tokens(grant)).await.unwrap_or(false) }.boxed()
+        async move { in_time(REVOCATION_PATIENCE, self.revoke_tokens(grant)).await.unwrap_or(false) }.boxed()
     }
 }
 

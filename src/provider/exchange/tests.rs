@@ -87,6 +87,32 @@ async fn silence_ends_at_the_total_deadline() {
     }
 }
 
+/// The thread of the runtime stands still, as the whole process does that is stopped.
+#[tokio::test]
+async fn an_answer_that_arrived_is_read_however_late_the_process_runs_again() {
+    let (asked, is_asked) = std::sync::mpsc::channel();
+    let server = Server::start(move |_, stream| {
+        asked.send(()).unwrap();
+        std::thread::sleep(SHORT / 3);
+        reply(stream, 200, "", "{}");
+    });
+    let total = Duration::from_secs(2);
+    let exchange = exchange(Patience { connect: LONG, total });
+    let mut asking = tokio::task::JoinSet::new();
+    asking.spawn(async move { exchange.get(server.at("/")).await });
+    while is_asked.try_recv().is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    std::thread::sleep(total + 2 * SLICE);
+    assert_eq!(asking.join_next().await.unwrap().unwrap().unwrap().body, b"{}");
+}
+
+#[tokio::test]
+async fn many_headers_are_fine() {
+    let server = Server::start(|_, stream| reply(stream, 200, &"X-Of-A-Proxy: 1\r\n".repeat(200), "{}"));
+    assert_eq!(patient().get(server.at("/")).await.unwrap().body, b"{}");
+}
+
 #[tokio::test]
 async fn a_connection_that_breaks_is_no_answer_and_the_request_is_not_repeated() {
     let server = Server::start(|request, stream| {
