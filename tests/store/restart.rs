@@ -99,11 +99,26 @@ fn what_expired_meanwhile_lapses_at_once() {
     }
 }
 
+/// What readers see change and nothing saves is saved before it is more than a restart makes up for.
 #[test]
-fn no_revision_repeats() {
-    let pending = sample::pending(ID);
-    assert_eq!(restored(pending.record(), START, 0).expect("it goes on").revision(), pending.revision() + 1_000);
-    assert_eq!(restored(pending.record(), START, 0).expect("it goes on").version(), pending.version());
+fn no_more_revisions_are_seen_unsaved_than_a_restart_adds() {
+    let mut session = sample::pending(ID);
+    let (mut saved, mut now) = (session.record(), START);
+    for flip in 0..2_500 {
+        let verdict = |failed| if failed { Verdict::Unreachable { ambiguous: false, retry_after: None } } else { Verdict::Pending };
+        for failed in [true, true, true, false] {
+            now = session.next_poll_at().expect("it is pending").min(now + GAP);
+            let Ok((announced, Some((attempt, _)))) = session.clone().attempt(session.next_poll_at().expect("pending")) else { break };
+            let next = announced.report(attempt, verdict(failed), START, Jitter(0), &TERMS).expect("the attempt is open");
+            if next.version() != session.version() {
+                saved = next.record();
+            }
+            session = next;
+        }
+        let unsaved = session.revision() - saved.revision;
+        assert!(unsaved < 1_000, "{unsaved} after {flip} times");
+    }
+    assert!(session.revision() > 4_000, "{}", session.revision());
 }
 
 #[test]
@@ -219,6 +234,37 @@ async fn open(database: &Database) -> Arc<dyn Store> {
 }
 
 on_every_database!(every_acknowledged_session_goes_on, a_repeated_creation_gets_the_same_session);
+
+/// Two starts without a save between them, too.
+async fn revisions_over_restarts(database: Database) {
+    let store = open(&database).await;
+    put(&store, &sample::pending(ID)).await;
+    let (mut store, mut database, mut seen) = (store, database, Vec::new());
+    for round in 0..6 {
+        let Service { sessions, .. } = restart(&store, 10).await;
+        let before = sessions.peek(ID).expect("it goes on");
+        seen.push(before.revision());
+        if round == 3 {
+            sessions.cancel(ID).await.expect("it is pending");
+            seen.push(sessions.peek(ID).expect("it is there").revision());
+        }
+        database = database.crash(store).await;
+        store = open(&database).await;
+    }
+    assert!(seen.is_sorted_by(|before, after| before + 1_000 <= *after || before + 1 == *after), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_revision_repeats_with_sqlite() {
+    revisions_over_restarts(Database::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_revision_repeats_with_postgres() {
+    if let Some(database) = crate::database::postgres().await {
+        revisions_over_restarts(database).await;
+    }
+}
 
 async fn every_acknowledged_session_goes_on(database: Database) {
     let store = open(&database).await;

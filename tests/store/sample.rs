@@ -137,7 +137,7 @@ pub fn lapsed(mut session: Session, now: Timestamp) -> Session {
     session
 }
 
-/// All of a record as text, secrets included.
+/// All of a record as text, secrets included. Without its revision, which each start raises.
 pub fn told(record: &Record) -> String {
     let grant = |grant: &Option<Arc<Grant>>| {
         let secret = |secret: &secrecy::SecretString| secret.expose_secret().to_owned();
@@ -154,6 +154,6 @@ pub fn told(record: &Record) -> String {
         .map(|code| (code.expose_code().to_owned(), code.expose_code_verifier().map(str::to_owned), code.token_endpoint.to_string()));
     let creation = secrets.creation.as_ref().map(|secret| secret.expose_secret().to_owned());
     let secrets = (device_code, grant(&secrets.grant), creation, grant(&secrets.revocation));
-    let Record { id, version, revision, provider, caller, opened_at, facts, .. } = record;
-    format!("{id} {version} {revision} {provider} {caller:?} {opened_at:?} {facts:?} {secrets:?}")
+    let Record { id, version, provider, caller, opened_at, facts, .. } = record;
+    format!("{id} {version} {provider} {caller:?} {opened_at:?} {facts:?} {secrets:?}")
 }

@@ -52,7 +52,7 @@ impl Backend for Paced {
     async fn row(&mut self, _: Uuid) -> Result<Option<Result<Row, Unreadable>>, Fault> {
         Ok(None)
     }
-    async fn probe(&mut self) -> Result<(), Fault> {
+    async fn probe(&mut self, _: usize) -> Result<(), Fault> {
         Ok(())
     }
     async fn tidy(&mut self) -> Result<(), Fault> {
@@ -99,7 +99,7 @@ impl Bench {
     }
 
     fn save(&self, id: Uuid, version: i64) -> Op {
-        let row = Row { version, ..Row::seal(&sample::opened(id).record(), &self.keyring).expect("randomness") };
+        let row = Row { version, ..Row::seal(&sample::opened(id).record(), &self.keyring, 1).expect("randomness") };
         Op::Save { expected: version - 1, row: Box::new(row) }
     }
 
