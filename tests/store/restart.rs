@@ -103,11 +103,10 @@ fn what_expired_meanwhile_lapses_at_once() {
 #[test]
 fn no_more_revisions_are_seen_unsaved_than_a_restart_adds() {
     let mut session = sample::pending(ID);
-    let (mut saved, mut now) = (session.record(), START);
+    let mut saved = session.record();
     for flip in 0..2_500 {
         let verdict = |failed| if failed { Verdict::Unreachable { ambiguous: false, retry_after: None } } else { Verdict::Pending };
         for failed in [true, true, true, false] {
-            now = session.next_poll_at().expect("it is pending").min(now + GAP);
             let Ok((announced, Some((attempt, _)))) = session.clone().attempt(session.next_poll_at().expect("pending")) else { break };
             let next = announced.report(attempt, verdict(failed), START, Jitter(0), &TERMS).expect("the attempt is open");
             if next.version() != session.version() {

@@ -171,6 +171,19 @@ async fn it_is_failing_from_a_failed_commit_to_one_that_works() {
     assert!(!bench.writer.is_failing());
 }
 
+/// What reads, or had nothing to do, proves nothing.
+#[tokio::test]
+async fn nothing_but_a_write_ends_the_failing() {
+    let bench = Bench::new(Outcome::Fail(Fault::Unavailable));
+    bench.permits.add_permits(1);
+    assert!(bench.writer.write(bench.save(Uuid::new_v4(), 1)).await.is_err());
+    bench.clock.advance(Duration::from_secs(11));
+    for _ in 0..3 {
+        assert_eq!(bench.writer.version(Uuid::new_v4()).await, Ok(None));
+        assert!(bench.writer.is_failing());
+    }
+}
+
 #[tokio::test]
 async fn a_commit_that_takes_long_counts_as_failing_until_it_is_over() {
     let bench = Bench::new(Outcome::Commit);
