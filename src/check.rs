@@ -151,8 +151,8 @@ impl Row {
     }
 }
 
-/// The table, below it the remedies, and at the end whether people can sign in; every line ends with a line break.
-pub fn render(rows: &[Row]) -> String {
+/// The table, below it the remedies, what is to be known of the store, and at the end whether people can sign in; every line ends with a line break.
+pub fn render(rows: &[Row], store: Option<&str>) -> String {
     let header =
         ["PROVIDER", "DISCOVERY", "CLIENT AUTH", "PKCE", "REVOCATION", "JWKS", "DEVICE ENDPOINT", "TOKEN ENDPOINT"].map(str::to_owned);
     let lines: Vec<[String; 8]> = std::iter::once(header).chain(rows.iter().map(Row::cells)).collect();
@@ -171,6 +171,9 @@ pub fn render(rows: &[Row]) -> String {
     // Writing to a String cannot fail.
     for (row, remedy) in rows.iter().flat_map(|row| row.remedies.iter().map(move |remedy| (row, remedy))) {
         let _ = writeln!(text, "{}: {}: {}", row.provider, remedy.severity, remedy.text);
+    }
+    if let Some(warning) = store {
+        let _ = writeln!(text, "{}: {warning}", Severity::Warning);
     }
     let usable = rows.iter().filter(|row| row.is_usable()).count();
     let _ = match rows.len() - usable {

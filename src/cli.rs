@@ -30,6 +30,8 @@ pub enum Command {
     Login(Box<Login>),
     /// Check the configuration, and what each provider supports
     Check(ConfigFile),
+    /// Copy the SQLite database to a new file, while the service runs or not
+    Backup(Backup),
     /// Make keys for callers, and look after those that seal secrets in the store
     #[command(subcommand)]
     Keys(Keys),
@@ -44,6 +46,14 @@ pub struct ConfigFile {
     /// Default: anteroom.toml if there is one, else the environment alone. A key a.b is ANTEROOM_A__B there, and wins over the file.
     #[arg(long = "config", value_name = "PATH", env = "ANTEROOM_CONFIG")]
     path: Option<PathBuf>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Args)]
+pub struct Backup {
+    /// Where the copy goes; must not exist
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub config: ConfigFile,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Subcommand)]

@@ -2,16 +2,18 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anteroom::app::service::{Service, providers};
 use anteroom::check::{Row, render};
 use anteroom::cli::{Cli, Command, ConfigFile, Keys};
 use anteroom::clock::SystemClock;
-use anteroom::config::{Config, environment};
+use anteroom::config::{Config, StoreSettings, environment};
 use anteroom::keys::CallerKey;
 use anteroom::shutdown::{Shutdown, Signals};
 use anteroom::store::seal::Keyring;
+use anteroom::store::sqlite;
 use anteroom::{healthcheck, http, login, telemetry};
 use clap::Parser;
 use tikv_jemallocator::Jemalloc;
@@ -79,6 +81,10 @@ async fn run(command: Command) -> ExitCode {
             Ok(config) => check(&config).await,
             Err(exit) => exit,
         },
+        Command::Backup(args) => match load(&args.config) {
+            Ok(config) => backup(&config, &args.file).await,
+            Err(exit) => exit,
+        },
         Command::Keys(Keys::Caller { name }) => match CallerKey::generate(name) {
             Ok(key) => match write!(io::stdout(), "{key}") {
                 Ok(()) => ExitCode::SUCCESS,
@@ -142,9 +148,31 @@ async fn check(config: &Config) -> ExitCode {
         };
         rows.push(Row::new(&settings, discovered));
     }
+    let store = match &config.store {
+        StoreSettings::Sqlite { path, .. } => sqlite::mount::warning(path),
+        StoreSettings::Postgres { .. } | StoreSettings::Memory => None,
+    };
     // Not print!, which panics when nobody reads on: `anteroom check | head -1`.
-    let _ = io::stdout().write_all(render(&rows).as_bytes());
+    let _ = io::stdout().write_all(render(&rows, store.as_deref()).as_bytes());
     if rows.iter().all(Row::is_usable) { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) }
+}
+
+async fn backup(config: &Config, file: &Path) -> ExitCode {
+    let (path, key_file) = match &config.store {
+        StoreSettings::Sqlite { path, key_file } => (path, key_file),
+        StoreSettings::Postgres { .. } => {
+            return refuse(USAGE, "store.url: back up a PostgreSQL database with pg_dump, and the key file too");
+        }
+        StoreSettings::Memory => return refuse(USAGE, "store.url: nothing is stored, so there is nothing to back up"),
+    };
+    match sqlite::backup(path, file).await {
+        Ok(sessions) => {
+            let (file, key_file) = (file.display(), key_file.display());
+            tell(format_args!("{sessions} sign-ins copied to {file}; only {key_file} opens them: back that up too, in another place"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => refuse(FAILURE, error),
+    }
 }
 
 fn rotate(config: &Config) -> ExitCode {

@@ -76,15 +76,8 @@ pub type Observer = Box<dyn Fn(usize, Duration) + Send + Sync>;
 pub enum Loaded {
     Session(Box<Record>),
     Unreadable(Unreadable),
-}
-
-impl Loaded {
-    pub fn id(&self) -> SessionId {
-        match self {
-            Self::Session(record) => record.id,
-            Self::Unreadable(row) => row.id,
-        }
-    }
+    /// Not even its id can be read.
+    Nameless,
 }
 
 /// What is left of a row that cannot be read. None of it can be trusted.
@@ -92,7 +85,6 @@ impl Loaded {
 pub struct Unreadable {
     pub id: SessionId,
     pub version: u64,
-    pub revision: u64,
     pub provider: Arc<str>,
     pub caller: Option<Arc<str>>,
 }
@@ -100,8 +92,8 @@ pub struct Unreadable {
 impl Unreadable {
     /// For a record whose parts contradict each other.
     pub fn of(record: &Record) -> Self {
-        let Record { id, version, revision, ref provider, ref caller, .. } = *record;
-        Self { id, version, revision, provider: Arc::clone(provider), caller: caller.clone() }
+        let Record { id, version, ref provider, ref caller, .. } = *record;
+        Self { id, version, provider: Arc::clone(provider), caller: caller.clone() }
     }
 }
 

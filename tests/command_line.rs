@@ -195,7 +195,7 @@ fn endpoints_in_the_configuration_outlive_a_failed_discovery() {
 fn the_table_is_aligned_and_the_remedies_follow() {
     let found = Row::new(&settings(&[]), Ok(Some(discovered())));
     let missing = Row { provider: "other-idp".to_owned(), ..Row::new(&settings(&[]), Ok(None)) };
-    let text = render(&[found, missing]);
+    let text = render(&[found, missing], None);
     assert_eq!(
         text,
         "\
@@ -233,7 +233,7 @@ fn a_preset_says_what_it_changes_and_what_it_needs() {
 
 #[test]
 fn what_nobody_could_ask_is_unknown_and_not_missing() {
-    let text = render(&[Row::new(&settings(&[]), Err("no answer within 15 s".to_owned()))]);
+    let text = render(&[Row::new(&settings(&[]), Err("no answer within 15 s".to_owned()))], None);
     let cells: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(cells, ["acme", "failed", "none", "yes", "unknown", "unknown", "unknown", "unknown"]);
 }

@@ -103,8 +103,8 @@ impl Sessions {
             }
         };
         let unreadable = |row: Unreadable| {
-            let Unreadable { id, version, revision, provider, caller } = row;
-            Session::unreadable(id, version, revision, provider, caller, self.now())
+            let Unreadable { id, version, provider, caller } = row;
+            Session::unreadable(id, version, provider, caller, self.now())
         };
         let stored = match row {
             Loaded::Session(record) => {
@@ -112,6 +112,7 @@ impl Sessions {
                 Session::restored(*record, self.now(), random_jitter()).unwrap_or_else(|_| Some(unreadable(row)))
             }
             Loaded::Unreadable(row) => Some(unreadable(row)),
+            Loaded::Nameless => None,
         };
         let Some(stored) = stored else {
             self.forget(id);

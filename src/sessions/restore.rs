@@ -4,6 +4,7 @@
 //! come late: it never takes the place of what is in the table, and what left the table does not come back with it.
 
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use futures_util::{FutureExt, TryStreamExt};
@@ -101,6 +102,11 @@ impl Sessions {
                     lost.push(row);
                     continue;
                 }
+                Loaded::Nameless => {
+                    restored.unreadable += 1;
+                    self.shared.observer.lost(&Session::unreadable(SessionId::nil(), 0, "".into(), None, now));
+                    continue;
+                }
             };
             record.share(&mut common);
             let (id, row) = (record.id, Unreadable::of(&record));
@@ -130,31 +136,39 @@ impl Sessions {
 
     /// The session has failed, and everybody may see it as soon as the store has it.
     async fn fail_unreadable(&self, row: Unreadable) {
-        let Unreadable { id, version, revision, provider, caller } = row;
+        let Unreadable { id, version, provider, caller } = row;
         // Whoever comes second finds it in the table.
         let turn = self.shard(id).turn(id).await;
         if !self.shard(id).lock().may_come(id) {
             return;
         }
         self.shared.counted.lock().unreadable += 1;
-        let failed = Session::unreadable(id, version, revision, provider, caller, self.now());
+        let failed = Session::unreadable(id, version, provider, caller, self.now());
         self.shared.observer.lost(&failed);
-        if self.save(version, &failed).await.is_ok() {
+        if self.replace_unreadable(version, &failed).await.is_ok() {
             return self.admit(&mut self.shard(id).lock(), failed);
         }
         let sessions = self.clone();
         self.shared.tasks.spawn(async move {
-            let mut version = version;
-            while let Err(error) = sessions.save(version, &failed).await {
-                // The version that was read is no version: the failed session takes the place of the whole row.
-                if error == ChangeError::Conflict && sessions.shared.store.remove(id).await.is_ok() {
-                    version = 0;
-                }
+            while sessions.replace_unreadable(version, &failed).await.is_err() {
                 sessions.shared.clock.sleep_until(sessions.now() + STORE_RETRY).await;
             }
             sessions.admit(&mut sessions.shard(id).lock(), failed);
             drop(turn);
         });
+    }
+
+    /// Its version may be what cannot be read: then nothing can be written onto it, and it is removed first.
+    async fn replace_unreadable(&self, version: u64, failed: &Session) -> Result<(), ChangeError> {
+        let store = &self.shared.store;
+        match store.save(version, Arc::new(failed.clone())).await {
+            Ok(()) => Ok(()),
+            Err(StoreError::Conflict) => {
+                store.remove(failed.id()).await.map_err(|_| ChangeError::Store)?;
+                self.save(0, failed).await
+            }
+            Err(_) => Err(ChangeError::Store),
+        }
     }
 
     fn admit(&self, inner: &mut Inner, session: Session) {

@@ -8,15 +8,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{self, Stream};
+use futures_util::{StreamExt, TryStreamExt};
 use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{ConnectOptions, Connection, FromRow, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::row::{Columns, Row, columns};
 use super::schema::{self, Scripts};
 use super::seal::Keyring;
-use super::sealed::SealedStore;
-use super::writer::{Backend, Fault, Mark, Op, Page};
+use super::sealed::{SealedStore, try_keys};
+use super::writer::{Backend, Fault, Mark, Op, Page, Read};
 use super::{OpenError, Unreadable};
 use crate::clock::Clock;
 
@@ -37,6 +39,7 @@ struct ServerSession {
 const MIGRATIONS: &Scripts = &[
     (1, "sessions", include_str!("../../migrations/postgres/0001_sessions.sql")),
     (2, "digests", include_str!("../../migrations/postgres/0002_digests.sql")),
+    (3, "starts", include_str!("../../migrations/postgres/0003_starts.sql")),
 ];
 const OLDEST: i32 = 140_000;
 const CONNECT: Duration = Duration::from_secs(2);
@@ -74,20 +77,35 @@ pub async fn open(url: &str, key_file: &Path, allow_data_loss: bool, clock: Arc<
         false => unusable(error),
     })?;
     let known = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL AND to_regclass('sessions') IS NOT NULL";
-    let used_keys = if sqlx::query_scalar(known).fetch_one(&mut connection).await.map_err(unusable)? {
+    let keyring = if sqlx::query_scalar(known).fetch_one(&mut connection).await.map_err(unusable)? {
         let applied = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await.map_err(unusable)?;
         schema::refuse_newer(MIGRATIONS, applied, "the database")?;
-        sqlx::query_scalar("SELECT DISTINCT key_id FROM sessions").fetch_all(&mut connection).await.map_err(unusable)?
+        let is_used = sqlx::query_scalar("SELECT EXISTS (SELECT FROM sessions)").fetch_one(&mut connection).await.map_err(unusable)?;
+        let keyring = Keyring::open(key_file, is_used)?;
+        try_keys(&keyring, key_file, every_row(&mut connection, applied), unusable).await?;
+        keyring
     } else {
-        Vec::new()
+        Keyring::open(key_file, false)?
     };
-    let keyring = Keyring::open(key_file, &used_keys)?;
 
     // Without the limits: a migration may take its time.
     let mut migrating = plain.connect().await.map_err(unusable)?;
     schema::migrator(MIGRATIONS).run(&mut migrating).await.map_err(|error| unusable(error.into()))?;
     migrating.close().await.map_err(unusable)?;
-    Ok(SealedStore::start(Postgres { options, connection: Some(connection), session }, keyring, clock))
+    let epoch = sqlx::query_scalar(schema::COUNT_START).fetch_one(&mut connection).await.map_err(unusable)?;
+    Ok(SealedStore::start(Postgres { options, connection: Some(connection), session }, keyring, epoch, clock))
+}
+
+/// Page by page: what is left of a statement whose end nobody wants would have to be received nevertheless.
+fn every_row(connection: &mut PgConnection, applied: Option<i64>) -> impl Stream<Item = Result<Read, sqlx::Error>> {
+    let sql = schema::every_row(applied, "0::bigint") + " WHERE id > $1 ORDER BY id LIMIT $2";
+    let pages = stream::try_unfold((connection, sql, Uuid::nil()), async |(connection, sql, after)| {
+        let rows = sqlx::query(AssertSqlSafe(sql.clone())).bind(after).bind(PAGE).fetch_all(&mut *connection).await?;
+        let Some(last) = rows.last() else { return Ok::<_, sqlx::Error>(None) };
+        let after = last.try_get("id")?;
+        Ok(Some((stream::iter(rows).map(|row| Ok(read(&row))), (connection, sql, after))))
+    });
+    pages.try_flatten()
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, String> {
@@ -138,6 +156,7 @@ impl Backend for Postgres {
             .bind(column(&rows, |row| row.secret.as_deref()))
             .bind(column(&rows, |row| row.revocation.as_deref()))
             .bind(column(&rows, |row| &*row.seal))
+            .bind(column(&rows, |row| row.epoch))
             .bind(removed);
         let connection = self.connected().await?;
         let answer = timed(query.fetch_all(connection)).await;
@@ -147,8 +166,11 @@ impl Backend for Postgres {
 
     async fn version(&mut self, id: Uuid) -> Result<Option<i64>, Fault> {
         let query = sqlx::query_scalar("SELECT version FROM sessions WHERE id = $1").bind(id);
-        let answer = timed(query.fetch_optional(self.connected().await?)).await;
-        self.heed(answer)
+        match timed(query.fetch_optional(self.connected().await?)).await {
+            // A cell that is damaged is none of ours.
+            Err(sqlx::Error::ColumnDecode { .. }) => Ok(None),
+            answer => self.heed(answer),
+        }
     }
 
     async fn page(&mut self, after: Option<Mark>) -> Result<Page, Fault> {
@@ -157,7 +179,7 @@ impl Backend for Postgres {
         let answer = timed(query.fetch_all(self.connected().await?)).await;
         let rows = self.heed(answer)?;
         let end = self.heed(rows.last().map(|row| row.try_get("id").map(Mark::Id)).transpose())?;
-        Ok(Page { rows: Box::new(rows.into_iter().filter_map(|row| read(&row))), end })
+        Ok(Page { rows: Box::new(rows.into_iter().map(|row| read(&row))), end })
     }
 
     async fn row(&mut self, id: Uuid) -> Result<Option<Result<Row, Unreadable>>, Fault> {
@@ -166,9 +188,13 @@ impl Backend for Postgres {
         Ok(self.heed(answer)?.as_ref().and_then(read))
     }
 
-    async fn probe(&mut self) -> Result<(), Fault> {
+    async fn probe(&mut self, bytes: usize) -> Result<(), Fault> {
+        let mut probe = vec![0; bytes];
+        // Random, or the server would keep it in less room.
+        getrandom::fill(&mut probe).map_err(|error| Fault::Unavailable(error.to_string()))?;
         // Removes nothing, but only where something could be removed.
-        let query = sqlx::query("DELETE FROM sessions WHERE id = $1").bind(Uuid::nil());
+        let query = "WITH removed AS (DELETE FROM sessions WHERE id = $1) UPDATE starts SET probe = $2";
+        let query = sqlx::query(query).bind(Uuid::nil()).bind(probe);
         let answer = timed(query.execute(self.connected().await?)).await;
         self.heed(answer).map(|_| ())
     }
@@ -234,7 +260,7 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 const COMMIT: &str = concat!(
     "WITH next AS (SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], ",
-    "$8::bigint[], $9::text[], $10::text[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[], $15::bytea[]) AS next (expected, ",
+    "$8::bigint[], $9::text[], $10::text[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[], $15::bytea[], $16::bigint[]) AS next (expected, ",
     columns!(),
     ")), inserted AS (INSERT INTO sessions (",
     columns!(),
@@ -243,9 +269,9 @@ const COMMIT: &str = concat!(
     " FROM next WHERE expected = 0 ON CONFLICT DO NOTHING RETURNING id), ",
     "updated AS (UPDATE sessions SET version = next.version, revision = next.revision, provider = next.provider, caller = next.caller, ",
     "status = next.status, opened_at = next.opened_at, facts = next.facts, key_id = next.key_id, device_code = next.device_code, ",
-    "tokens = next.tokens, secret = next.secret, revocation = next.revocation, seal = next.seal ",
+    "tokens = next.tokens, secret = next.secret, revocation = next.revocation, seal = next.seal, epoch = next.epoch ",
     "FROM next WHERE sessions.id = next.id AND sessions.version = next.expected AND next.expected <> 0 RETURNING sessions.id), ",
-    "removed AS (DELETE FROM sessions WHERE id = ANY($16::uuid[])) ",
+    "removed AS (DELETE FROM sessions WHERE id = ANY($17::uuid[])) ",
     "SELECT id FROM inserted UNION ALL SELECT id FROM updated",
 );
 
@@ -257,7 +283,7 @@ fn is_lock_timeout(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == LOCK_NOT_AVAILABLE)
 }
 
-fn read(row: &PgRow) -> Option<Result<Row, Unreadable>> {
+fn read(row: &PgRow) -> Read {
     if let Ok(columns) = Columns::from_row(row) {
         return Some(Ok(columns.into()));
     }
@@ -265,7 +291,6 @@ fn read(row: &PgRow) -> Option<Result<Row, Unreadable>> {
     Some(Err(Unreadable {
         id: row.try_get("id").ok()?,
         version: number("version"),
-        revision: number("revision"),
         provider: Arc::from(row.try_get::<&str, _>("provider").unwrap_or_default()),
         caller: row.try_get::<Option<&str>, _>("caller").unwrap_or_default().map(Arc::from),
     }))

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::seal::{Broken, Key, Keyring, Place};
 use crate::kernel::session::SessionId;
-use crate::kernel::session::record::{Record, Secrets};
+use crate::kernel::session::record::{Record, Secrets, revision_after};
 use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::{DeviceCode, Grant};
 
@@ -35,6 +35,8 @@ pub struct Row {
     pub secret: Option<Vec<u8>>,
     pub revocation: Option<Vec<u8>>,
     pub seal: Vec<u8>,
+    /// The number of the start that wrote it; 0 before starts were counted.
+    pub epoch: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,27 +75,61 @@ pub type Columns = (
     Option<Vec<u8>>,
     Option<Vec<u8>>,
     Vec<u8>,
+    i64,
 );
 
 macro_rules! columns {
     () => {
-        "id, version, revision, provider, caller, status, opened_at, facts, key_id, device_code, tokens, secret, revocation, seal"
+        "id, version, revision, provider, caller, status, opened_at, facts, key_id, device_code, tokens, secret, revocation, seal, epoch"
     };
 }
 pub(super) use columns;
 
 impl From<Columns> for Row {
     fn from(columns: Columns) -> Self {
-        let (id, version, revision, provider, caller, status, opened_at, facts, key_id, device_code, tokens, secret, revocation, seal) =
-            columns;
-        Self { id, version, revision, provider, caller, status, opened_at, facts, key_id, device_code, tokens, secret, revocation, seal }
+        let (
+            id,
+            version,
+            revision,
+            provider,
+            caller,
+            status,
+            opened_at,
+            facts,
+            key_id,
+            device_code,
+            tokens,
+            secret,
+            revocation,
+            seal,
+            epoch,
+        ) = columns;
+        Self {
+            id,
+            version,
+            revision,
+            provider,
+            caller,
+            status,
+            opened_at,
+            facts,
+            key_id,
+            device_code,
+            tokens,
+            secret,
+            revocation,
+            seal,
+            epoch,
+        }
     }
 }
 
 impl Row {
+    /// The row as the start with the number `epoch` writes it.
+    ///
     /// # Errors
     /// The system gives no randomness.
-    pub fn seal(record: &Record, keyring: &Keyring) -> Result<Self, Broken> {
+    pub fn seal(record: &Record, keyring: &Keyring, epoch: i64) -> Result<Self, Broken> {
         let key = keyring.newest();
         let Secrets { device_code, grant, creation, revocations } = &record.secrets;
         let seal = |column, plain: Option<Zeroizing<Vec<u8>>>| {
@@ -116,14 +152,17 @@ impl Row {
             secret: seal("secret", creation)?,
             revocation: seal("revocation", (!revocations.is_empty()).then(|| plain(&grants(revocations))).transpose()?)?,
             seal: Vec::new(),
+            epoch,
         };
         row.seal = key.seal(&[], row.whole(&row.bound()))?;
         Ok(row)
     }
 
+    /// What the start with the number `epoch` makes of it.
+    ///
     /// # Errors
     /// [`Broken`]: it is not what was sealed, or a newer version of Anteroom wrote it.
-    pub fn open(&self, keyring: &Keyring) -> Result<Record, Broken> {
+    pub fn open(&self, keyring: &Keyring, epoch: i64) -> Result<Record, Broken> {
         let key = keyring.get(&self.key_id).ok_or(Broken)?;
         key.open(&self.seal, self.whole(&self.bound()))?;
         let secret = match self.cell(key, "secret", self.secret.as_deref())? {
@@ -141,7 +180,7 @@ impl Row {
         Ok(Record {
             id: self.id,
             version: self.version.cast_unsigned(),
-            revision: self.revision.cast_unsigned(),
+            revision: revision_after(self.revision.cast_unsigned(), epoch.abs_diff(self.epoch)),
             provider: Arc::from(self.provider.as_str()),
             caller: self.caller.as_deref().map(Arc::from),
             opened_at: Timestamp::from_millis(self.opened_at.cast_unsigned()),
@@ -179,8 +218,12 @@ impl Row {
 
     /// All columns that [`Place`] does not name, each with its length.
     fn bound(&self) -> Vec<u8> {
-        let Self { id: _, version, revision, provider, caller: _, status, opened_at, facts, key_id, .. } = self;
-        let numbers = [version.to_be_bytes(), revision.to_be_bytes(), opened_at.to_be_bytes()].concat();
+        let Self { id: _, version, revision, provider, caller: _, status, opened_at, facts, key_id, epoch, .. } = self;
+        let mut numbers = [version.to_be_bytes(), revision.to_be_bytes(), opened_at.to_be_bytes()].concat();
+        // Rows of before have none, and their seals know of none.
+        if *epoch != 0 {
+            numbers.extend(epoch.to_be_bytes());
+        }
         let cells = [&self.device_code, &self.tokens, &self.secret, &self.revocation];
         let plain = [numbers.as_slice(), provider.as_bytes(), status.as_bytes(), facts.as_bytes(), key_id.as_bytes()];
         let size = |part: Option<&[u8]>| size_of::<u64>() + part.map_or(0, <[u8]>::len);

@@ -6,6 +6,7 @@ use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 use super::OpenError;
+use super::row::columns;
 
 /// Number, name and SQL of each migration, in order.
 pub type Scripts = [(i64, &'static str, &'static str)];
@@ -26,5 +27,19 @@ pub fn refuse_newer(scripts: &Scripts, applied: Option<i64>, database: &str) -> 
             "store.url: {database} was written by a newer Anteroom (schema {applied}, this one knows up to {known}); run that version or a later one"
         ))),
         _ => Ok(()),
+    }
+}
+
+/// Counts a start and tells its number; before anything is read or written.
+pub const COUNT_START: &str = "UPDATE starts SET number = number + 1 RETURNING number";
+/// The first schema in which starts are counted.
+const STARTS: i64 = 3;
+
+/// Reads all rows of a database that is at the migration `applied`; `none` is what stands for the epoch of those that have none.
+pub fn every_row(applied: Option<i64>, none: &str) -> String {
+    const COLUMNS: &str = columns!();
+    match applied {
+        Some(applied) if applied >= STARTS => format!("SELECT {COLUMNS} FROM sessions"),
+        _ => format!("SELECT {} FROM sessions", COLUMNS.replace("epoch", &format!("{none} AS epoch"))),
     }
 }

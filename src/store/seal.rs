@@ -71,23 +71,15 @@ impl Keyring {
         Self::parse(path, &read_private(path)?)
     }
 
-    /// The keyring for a database whose rows are sealed with the keys `used`. The file is made where nothing is sealed yet.
+    /// The keyring for a database. The file is made where nothing is sealed yet.
     ///
     /// # Errors
-    /// As for [`Keyring::read`], or a key in use is not there.
-    pub fn open(path: &Path, used: &[String]) -> Result<Self, OpenError> {
-        if !path.exists() && used.is_empty() {
-            return Self::create(path);
-        }
-        if !path.exists() {
-            return Err(refusal(path, "is missing, and the store holds sessions that only it can open; put it back"));
-        }
-        let keyring = Self::read(path)?;
-        match used.iter().find(|id| keyring.get(id).is_none()) {
-            Some(id) => {
-                Err(refusal(path, &format!("lacks key {id}, with which sessions in the store are sealed; put back the right file")))
-            }
-            None => Ok(keyring),
+    /// As for [`Keyring::read`], or the file is missing and `is_used`.
+    pub fn open(path: &Path, is_used: bool) -> Result<Self, OpenError> {
+        match (path.exists(), is_used) {
+            (true, _) => Self::read(path),
+            (false, true) => Err(refusal(path, "is missing, and the store holds sessions that only it can open; put it back")),
+            (false, false) => Self::create(path),
         }
     }
 

@@ -1,22 +1,26 @@
 //! The store over a database: sealed rows, one writer.
 
+use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
-use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use tokio::task::spawn_blocking;
 
 use super::row::Row;
 use super::seal::Keyring;
-use super::writer::{Backend, Op, Page, Rows, Writer};
-use super::{Loaded, Observer, Store, StoreError, Unreadable};
+use super::writer::{Backend, Op, Page, Read, Rows, Writer};
+use super::{Loaded, Observer, OpenError, Store, StoreError, Unreadable};
 use crate::clock::Clock;
 use crate::kernel::session::{Session, SessionId};
 
 pub struct SealedStore {
     keyring: Arc<Keyring>,
+    /// The number of this start.
+    epoch: i64,
     writer: Writer,
 }
 
@@ -26,29 +30,29 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAGES_OPENED: usize = 4;
 
 impl SealedStore {
-    /// Starts the writer's task.
-    pub fn start(backend: impl Backend, keyring: Keyring, clock: Arc<dyn Clock>) -> Self {
-        Self { keyring: Arc::new(keyring), writer: Writer::start(backend, clock) }
+    /// Starts the writer's task. `epoch` is the number of this start, which no earlier one of this database had.
+    pub fn start(backend: impl Backend, keyring: Keyring, epoch: i64, clock: Arc<dyn Clock>) -> Self {
+        Self { keyring: Arc::new(keyring), epoch, writer: Writer::start(backend, clock) }
     }
 
     /// Off the tasks that answer requests: a page takes milliseconds.
     fn open_all(&self, rows: Rows) -> impl Future<Output = Result<Vec<Loaded>, StoreError>> + use<> {
-        let keyring = Arc::clone(&self.keyring);
-        spawn_blocking(move || rows.map(|row| open(row, &keyring)).collect()).map(|opened| opened.map_err(|_| StoreError::Unknown))
+        let (keyring, epoch) = (Arc::clone(&self.keyring), self.epoch);
+        spawn_blocking(move || rows.map(|row| open(row, &keyring, epoch)).collect()).map(|opened| opened.map_err(|_| StoreError::Unknown))
     }
 }
 
-fn open(row: Result<Row, Unreadable>, keyring: &Keyring) -> Loaded {
+fn open(row: Read, keyring: &Keyring, epoch: i64) -> Loaded {
     let row = match row {
-        Ok(row) => row,
-        Err(unreadable) => return Loaded::Unreadable(unreadable),
+        Some(Ok(row)) => row,
+        Some(Err(unreadable)) => return Loaded::Unreadable(unreadable),
+        None => return Loaded::Nameless,
     };
-    match row.open(keyring) {
+    match row.open(keyring, epoch) {
         Ok(record) => Loaded::Session(Box::new(record)),
         Err(_) => Loaded::Unreadable(Unreadable {
             id: row.id,
             version: row.version.cast_unsigned(),
-            revision: row.revision.cast_unsigned(),
             provider: Arc::from(row.provider),
             caller: row.caller.map(Arc::from),
         }),
@@ -58,7 +62,7 @@ fn open(row: Result<Row, Unreadable>, keyring: &Keyring) -> Loaded {
 impl Store for SealedStore {
     fn save(&self, expected: u64, next: Arc<Session>) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
-            let row = Row::seal(&next.record(), &self.keyring).map_err(|_| StoreError::Unavailable)?;
+            let row = Row::seal(&next.record(), &self.keyring, self.epoch).map_err(|_| StoreError::Unavailable)?;
             self.writer.write(Op::Save { expected: expected.cast_signed(), row: Box::new(row) }).await
         }
         .boxed()
@@ -81,7 +85,7 @@ impl Store for SealedStore {
     }
 
     fn read(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        async move { Ok(self.writer.row(id).await?.map(|row| open(row, &self.keyring))) }.boxed()
+        async move { Ok(self.writer.row(id).await?.map(|row| open(Some(row), &self.keyring, self.epoch))) }.boxed()
     }
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {
@@ -106,5 +110,33 @@ impl Store for SealedStore {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         self.writer.close().boxed()
+    }
+}
+
+/// Refuses a key file that opens none of the rows. Where another row opens, one that does not is damaged.
+///
+/// # Errors
+/// The rows cannot be read, or none of them opens.
+pub async fn try_keys<E>(
+    keyring: &Keyring,
+    key_file: &Path,
+    rows: impl Stream<Item = Result<Read, E>>,
+    cannot_read: impl Fn(E) -> OpenError,
+) -> Result<(), OpenError> {
+    let (mut rows, mut lacking, mut closed) = (pin!(rows), None, 0);
+    while let Some(row) = rows.try_next().await.map_err(&cannot_read)? {
+        let Some(Ok(row)) = row else { continue };
+        match keyring.get(&row.key_id) {
+            Some(_) if row.open(keyring, row.epoch).is_ok() => return Ok(()),
+            Some(_) => closed += 1,
+            None => lacking = lacking.or(Some(row.key_id)),
+        }
+    }
+    let refusal = |what: &str| Err(OpenError::new(format!("key file {}: {what}; put back the right file", key_file.display())));
+    match lacking {
+        Some(id) => refusal(&format!("lacks key {}, with which sessions in the store are sealed", id.escape_default())),
+        // A single row is more likely damaged than all keys wrong that have the right names.
+        None if closed > 1 => refusal("opens none of the sessions in the store"),
+        None => Ok(()),
     }
 }

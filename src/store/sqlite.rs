@@ -1,25 +1,32 @@
 //! SQLite, embedded: one file, one process, every acknowledged change synced to the disk.
 
+mod backup;
 mod merger;
+pub mod mount;
+mod own;
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
+use rustix::process::Signal;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnectOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, Row as _, SqliteConnection};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::warn;
 use uuid::Uuid;
 
+pub use self::backup::backup;
 use self::merger::Merger;
+use self::own::{Missing, Own};
 use super::row::{Columns, Row, columns};
 use super::schema::{self, Scripts};
 use super::seal::Keyring;
-use super::sealed::SealedStore;
-use super::writer::{Backend, Fault, Mark, Op, Page};
+use super::sealed::{SealedStore, try_keys};
+use super::writer::{Backend, Fault, Mark, Op, Page, Read};
 use super::{OpenError, Unreadable};
 use crate::clock::Clock;
 
@@ -28,15 +35,17 @@ pub struct SqliteFile {
     merger: Merger,
     /// Rows written since the last merge began.
     unmerged: usize,
-    /// Rows written since the WAL last began anew.
+    /// Rows written since all of the WAL was last merged.
     in_wal: usize,
-    /// Held as long as the file is ours.
-    _lock: File,
+    /// What was erased may still stand in the WAL.
+    is_untidy: bool,
+    own: Own,
 }
 
 const MIGRATIONS: &Scripts = &[
     (1, "sessions", include_str!("../../migrations/sqlite/0001_sessions.sql")),
     (2, "digests", include_str!("../../migrations/sqlite/0002_digests.sql")),
+    (3, "starts", include_str!("../../migrations/sqlite/0003_starts.sql")),
 ];
 /// The table in which sqlx keeps which migrations were applied. It is made before the first of them.
 const MIGRATED: &str = "_sqlx_migrations";
@@ -56,25 +65,21 @@ const ROWS: usize = 64;
 /// # Errors
 /// Another process uses it, it is damaged, not ours or from a newer version, or its key is missing. It is left as it is.
 pub async fn open(path: &Path, key_file: &Path, clock: Arc<dyn Clock>) -> Result<SealedStore, OpenError> {
-    let lock = lock(path)?;
-    let used_keys = inspect(path).await?;
-    let keyring = Keyring::open(key_file, &used_keys)?;
-    let file = SqliteFile::connect(path, lock).await.map_err(|error| cannot_open(path, &error))?;
-    Ok(SealedStore::start(file, keyring, clock))
+    bear_limits().map_err(|error| refusal(path, &format!("cannot be opened: {error}")))?;
+    let mut own = Own::take(path)?;
+    let keyring = inspect(own.path(), key_file).await?;
+    own.create()?;
+    let (file, epoch) = SqliteFile::connect(own).await.map_err(|error| cannot_open(path, &error))?;
+    if let Some(warning) = mount::warning(path) {
+        warn!("{warning}");
+    }
+    Ok(SealedStore::start(file, keyring, epoch, clock))
 }
 
-fn lock(path: &Path) -> Result<File, OpenError> {
-    let name = beside(path, ".lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&name);
-    let file = file.map_err(|error| OpenError::new(format!("store.url: {}: cannot be opened: {error}", name.display())))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::new(format!(
-            "store.url: {} is in use by another process; stop that one, or give this one a file of its own",
-            path.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(OpenError::new(format!("store.url: {}: cannot be locked: {error}", name.display()))),
-    }
+/// A file that reaches the limit of the process (`ulimit -f`) is to be an error of that write, not the death of the process: so the
+/// signal is caught, and that is all.
+fn bear_limits() -> std::io::Result<()> {
+    signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -83,22 +88,17 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Looks at the file without changing it. Returns the keys that its rows are sealed with.
-async fn inspect(path: &Path) -> Result<Vec<String>, OpenError> {
+/// Looks at the file without changing it. Returns the keys of its rows.
+async fn inspect(path: &Path, key_file: &Path) -> Result<Keyring, OpenError> {
     if !std::fs::metadata(path).is_ok_and(|file| file.len() > 0) {
-        return Ok(Vec::new());
+        return Keyring::open(key_file, false);
     }
     let damaged = |_| refusal(path, "is damaged or no SQLite database; restore it from a backup, or move it away to start with none");
     // Where there is no WAL, not even the files are made that reading one takes.
     let options = options(path).read_only(true).immutable(!beside(path, "-wal").exists());
     let mut file = options.connect().await.map_err(|error| cannot_open(path, &error))?;
-    let mut second = options.connect().await.map_err(|error| cannot_open(path, &error))?;
-    // Each reads all of a large file, so both at once.
-    let (checked, used) = tokio::join!(
-        sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&mut file),
-        sqlx::query_scalar("SELECT DISTINCT key_id FROM sessions").fetch_all(&mut second),
-    );
-    if checked.map_err(damaged)? != "ok" {
+    let found: Vec<String> = sqlx::query_scalar(QUICK_CHECK).fetch_all(&mut file).await.map_err(damaged)?;
+    if !found.iter().all(|problem| problem == "ok" || is_of_one_row(problem)) {
         return Err(damaged(sqlx::Error::RowNotFound));
     }
     let tables: HashSet<String> = sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'")
@@ -113,21 +113,33 @@ async fn inspect(path: &Path) -> Result<Vec<String>, OpenError> {
     };
     // Nothing yet, or the table of migrations alone: the first start was cut off before the first of them.
     if applied.is_none() && tables.iter().all(|table| table == MIGRATED) {
-        return Ok(Vec::new());
+        file.close().await.map_err(damaged)?;
+        return Keyring::open(key_file, false);
     }
     let application_id: i32 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut file).await.map_err(damaged)?;
     if application_id != APPLICATION_ID || applied.is_none() {
         return Err(refusal(path, "is a database of another program; give Anteroom a file of its own"));
     }
     schema::refuse_newer(MIGRATIONS, applied, &path.display().to_string())?;
+    let is_used = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sessions)").fetch_one(&mut file).await.map_err(damaged)?;
+    let keyring = Keyring::open(key_file, is_used)?;
+    let all = sqlx::query(AssertSqlSafe(schema::every_row(applied, "0"))).fetch(&mut file).map_ok(|row| read(&row));
+    try_keys(&keyring, key_file, all, damaged).await?;
     file.close().await.map_err(damaged)?;
-    second.close().await.map_err(damaged)?;
-    used.map_err(damaged)
+    Ok(keyring)
+}
+
+/// The structure of the whole file comes first, then what does not fit in single rows.
+const QUICK_CHECK: &str = "PRAGMA quick_check(100)";
+
+/// A cell that holds what its column cannot: that row fails, and no other.
+fn is_of_one_row(problem: &str) -> bool {
+    ["NULL value in ", "NUMERIC value in ", "TEXT value in ", "CHECK constraint failed in ", "non-"]
+        .into_iter()
+        .any(|start| problem.starts_with(start) && !problem.starts_with("non-unique"))
 }
 
 async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
-    // Made here for its mode; the files that SQLite puts beside it take that over.
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     let mut connection = options(path).connect().await?;
     for (pragma, wanted) in PRAGMAS {
         let (name, _) = pragma.split_once(" =").unwrap_or((pragma, ""));
@@ -171,6 +183,7 @@ impl Backend for SqliteFile {
         };
         // What was written is durable by now, whatever comes of looking.
         self.written(batch.len());
+        self.look().await?;
         let refused = self.refused(&doubtful).await.map_err(|error| Fault::Unknown(error.to_string()))?;
         self.merge().await?;
         Ok(batch.iter().map(|op| !refused.contains(&op.id())).collect())
@@ -178,7 +191,11 @@ impl Backend for SqliteFile {
 
     async fn version(&mut self, id: Uuid) -> Result<Option<i64>, Fault> {
         let version = sqlx::query_scalar("SELECT version FROM sessions WHERE id = ?").bind(id).fetch_optional(&mut self.connection);
-        version.await.map_err(|error| fault(&error))
+        match version.await {
+            // A cell that is damaged is none of ours.
+            Err(sqlx::Error::ColumnDecode { .. }) => Ok(None),
+            version => version.map_err(|error| fault(&error)),
+        }
     }
 
     /// In the order of the file: by id, every row would be looked for in another place.
@@ -187,7 +204,7 @@ impl Backend for SqliteFile {
         let rows = sqlx::query(concat!("SELECT ", columns!(), ", rowid FROM sessions WHERE rowid > ? ORDER BY rowid LIMIT ?"));
         let rows = rows.bind(after).bind(PAGE).fetch_all(&mut self.connection).await.map_err(|error| fault(&error))?;
         let end = rows.last().map(|row| row.try_get("rowid").map(Mark::RowId)).transpose().map_err(|error| fault(&error))?;
-        Ok(Page { rows: Box::new(rows.into_iter().filter_map(|row| read(&row))), end })
+        Ok(Page { rows: Box::new(rows.into_iter().map(|row| read(&row))), end })
     }
 
     async fn row(&mut self, id: Uuid) -> Result<Option<Result<Row, Unreadable>>, Fault> {
@@ -196,34 +213,49 @@ impl Backend for SqliteFile {
         Ok(row.as_ref().and_then(read))
     }
 
-    async fn probe(&mut self) -> Result<(), Fault> {
-        let written = sqlx::raw_sql("PRAGMA user_version = 0").execute(&mut self.connection).await;
+    async fn probe(&mut self, bytes: usize) -> Result<(), Fault> {
+        let size = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let written = sqlx::query("UPDATE starts SET probe = randomblob(?)").bind(size).execute(&mut self.connection).await;
         written.map_err(|error| fault(&error))?;
         self.written(1);
-        Ok(())
+        self.look().await
+    }
+
+    /// What goes into a file that has no name any more is acknowledged to nobody.
+    async fn look(&mut self) -> Result<(), Fault> {
+        let Some(missing) = self.own.missing() else { return Ok(()) };
+        if missing == Missing::Wal {
+            // What was acknowledged before is in a WAL that only we can still read, and into the database it can still go.
+            let _ = self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)").await;
+        }
+        Err(Fault::Broken("the database, or the WAL beside it, was removed or replaced".to_owned()))
     }
 
     async fn tidy(&mut self) -> Result<(), Fault> {
-        if self.in_wal == 0 {
-            return Ok(());
+        if self.is_untidy {
+            self.is_untidy = !self.empty().await?;
         }
-        self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)").await
+        Ok(())
     }
 
     async fn close(mut self) {
         // Without it the next start reads the WAL instead.
-        let _ = self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)").await;
+        let _ = self.empty().await;
         self.merger.close().await;
         let _ = self.connection.close().await;
+        self.own.close();
     }
 }
 
 impl SqliteFile {
-    async fn connect(path: &Path, lock: File) -> Result<Self, sqlx::Error> {
-        let mut connection = connect(path).await?;
+    /// Also tells the number of this start.
+    async fn connect(mut own: Own) -> Result<(Self, i64), sqlx::Error> {
+        let mut connection = connect(own.path()).await?;
         schema::migrator(MIGRATIONS).run(&mut connection).await?;
-        let merger = Merger::new(connect(path).await?);
-        Ok(Self { connection, merger, unmerged: 0, in_wal: 0, _lock: lock })
+        let merger = Merger::new(connect(own.path()).await?).await?;
+        let epoch = sqlx::query_scalar(schema::COUNT_START).fetch_one(&mut connection).await?;
+        own.remember()?;
+        Ok((Self { connection, merger, unmerged: 0, in_wal: 0, is_untidy: true, own }, epoch))
     }
 
     /// Returns the rows of the statements that did not write all of theirs. SQLite tells how many it wrote and not which: each row
@@ -276,6 +308,7 @@ impl SqliteFile {
     fn written(&mut self, rows: usize) {
         self.unmerged += rows;
         self.in_wal += rows;
+        self.is_untidy = true;
     }
 
     /// Behind a commit, which must not seem to have failed because of this. What fails in passing is tried again behind a later
@@ -304,6 +337,13 @@ impl SqliteFile {
         (self.unmerged, self.in_wal) = (0, 0);
         Ok(())
     }
+
+    /// Merges what is in the WAL and empties it. False: somebody reads it; nobody waits for that, and it is tried again.
+    async fn empty(&mut self) -> Result<bool, Fault> {
+        let emptied = self.merger.empty().await.map_err(|error| fault(&error))?;
+        (self.unmerged, self.in_wal) = (0, 0);
+        Ok(emptied)
+    }
 }
 
 // === statements ===
@@ -319,7 +359,7 @@ type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
 /// Writes those of so many rows whose stored version is the expected one. An id that is there already is not set again, or its
 /// entry in the index would be written as well: another page, somewhere, for each row.
 fn save(rows: usize) -> String {
-    const TUPLE: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
+    const TUPLE: &str = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)";
     const COLUMNS: &str = columns!();
     let (tuples, but_id) = (vec![TUPLE; rows].join(","), COLUMNS.trim_start_matches("id, "));
     let values = but_id.replace(", ", ", excluded.");
@@ -337,10 +377,10 @@ fn bind<'q>(query: Bound<'q>, expected: i64, row: &'q Row) -> Bound<'q> {
     let query = query.bind(expected).bind(row.id).bind(row.version).bind(row.revision).bind(&*row.provider).bind(row.caller.as_deref());
     let query = query.bind(&*row.status).bind(row.opened_at).bind(&*row.facts).bind(&*row.key_id);
     let query = query.bind(row.device_code.as_deref()).bind(row.tokens.as_deref()).bind(row.secret.as_deref());
-    query.bind(row.revocation.as_deref()).bind(&*row.seal)
+    query.bind(row.revocation.as_deref()).bind(&*row.seal).bind(row.epoch)
 }
 
-fn read(row: &SqliteRow) -> Option<Result<Row, Unreadable>> {
+fn read(row: &SqliteRow) -> Read {
     if let Ok(columns) = Columns::from_row(row) {
         return Some(Ok(columns.into()));
     }
@@ -348,7 +388,6 @@ fn read(row: &SqliteRow) -> Option<Result<Row, Unreadable>> {
     Some(Err(Unreadable {
         id: row.try_get("id").ok()?,
         version: number("version"),
-        revision: number("revision"),
         provider: Arc::from(row.try_get::<&str, _>("provider").unwrap_or_default()),
         caller: row.try_get::<Option<&str>, _>("caller").unwrap_or_default().map(Arc::from),
     }))

@@ -2,7 +2,7 @@
 //! it at once, and only then answers each. With little to do a change costs one commit; with much to do, a share of one.
 
 use std::collections::{HashSet, VecDeque};
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -31,8 +31,13 @@ pub trait Backend: Send + 'static {
 
     fn row(&mut self, id: Uuid) -> impl Future<Output = Result<Option<Result<Row, Unreadable>>, Fault>> + Send;
 
-    /// Whether something could be written now.
-    fn probe(&mut self) -> impl Future<Output = Result<(), Fault>> + Send;
+    /// Writes so many bytes, to tell whether something can be written now.
+    fn probe(&mut self, bytes: usize) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Whether the database is still where the next process will look for it.
+    fn look(&mut self) -> impl Future<Output = Result<(), Fault>> + Send {
+        ready(Ok(()))
+    }
 
     /// Removes what is left of erased rows.
     fn tidy(&mut self) -> impl Future<Output = Result<(), Fault>> + Send;
@@ -57,7 +62,10 @@ pub struct Page {
 }
 
 /// Each is decoded as it is taken, which is for others than the writer's task to do.
-pub type Rows = Box<dyn Iterator<Item = Result<Row, Unreadable>> + Send>;
+pub type Rows = Box<dyn Iterator<Item = Read> + Send>;
+
+/// A row as it stands in the database; `None`: not even its id can be read.
+pub type Read = Option<Result<Row, Unreadable>>;
 
 /// The last row of a page, in the order that its database reads fastest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,6 +114,8 @@ struct Work<B> {
     is_failing: Arc<AtomicBool>,
     /// When it was last seen whether it works.
     seen_at: Timestamp,
+    /// The last attempt to tidy up came to nothing.
+    is_untidy: bool,
     is_broken: bool,
     /// However the task ends, unless it was asked to: the process must not go on.
     alarm: DropGuard,
@@ -120,6 +130,12 @@ const SLOW: Duration = Duration::from_secs(1);
 const FRESH: Duration = Duration::from_millis(500);
 /// How long erased rows may leave traces.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
+/// After how long it is noticed, though nothing is written, that the database was removed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// What a probe writes while all is well, and what once something could not be written: more than a sign-in takes, or the little
+/// room that a large commit had not enough of would look like enough.
+const PROBE: usize = 16;
+const PROBE_OF_FAILING: usize = 64 * 1024;
 
 impl Writer {
     pub fn start<B: Backend>(backend: B, clock: Arc<dyn Clock>) -> Self {
@@ -137,6 +153,7 @@ impl Writer {
             observer: Arc::clone(&observer),
             is_failing: Arc::clone(&is_failing),
             seen_at,
+            is_untidy: false,
             is_broken: false,
             alarm,
         };
@@ -199,13 +216,17 @@ impl Writer {
 
 impl<B: Backend> Work<B> {
     async fn run(mut self) {
-        let mut tidy_at = self.clock.now() + TIDY_EVERY;
+        let (mut tidy_at, mut look_at) = (self.clock.now() + TIDY_EVERY, self.clock.now() + LOOK_EVERY);
         loop {
             if tidy_at <= self.clock.now() {
                 let tidied = self.backend.tidy().await;
-                let _ = self.heed(tidied);
+                self.heed_tidied(tidied);
                 tidy_at = self.clock.now() + TIDY_EVERY;
-            } else if !self.gather(tidy_at).await {
+            } else if look_at <= self.clock.now() {
+                let looked = self.backend.look().await;
+                let _ = self.heed(looked);
+                look_at = self.clock.now() + LOOK_EVERY;
+            } else if !self.gather(tidy_at.min(look_at)).await {
                 return self.end(None).await;
             }
             match self.waiting.pop_front() {
@@ -257,8 +278,9 @@ impl<B: Backend> Work<B> {
                     true if self.is_failing.load(Ordering::Relaxed) => Err(StoreError::Unavailable),
                     true => Ok(()),
                     false => {
-                        let probed = self.backend.probe().await;
-                        self.heed(probed)
+                        let bytes = if self.is_failing.load(Ordering::Relaxed) { PROBE_OF_FAILING } else { PROBE };
+                        let probed = self.backend.probe(bytes).await;
+                        self.heed_written(probed, |()| true)
                     }
                 };
                 let _ = answer.send(well);
@@ -284,7 +306,9 @@ impl<B: Backend> Work<B> {
         if let Some(observe) = self.observer.get() {
             observe(batch.len(), begun.elapsed());
         }
-        match self.heed(committed) {
+        // Whether a row was there to be removed is not known.
+        let has_saved = |written: &Vec<bool>| batch.iter().zip(written).any(|(op, written)| matches!(op, Op::Save { .. }) && *written);
+        match self.heed_written(committed, has_saved) {
             Ok(written) => {
                 for (written, answer) in written.into_iter().zip(answers) {
                     let _ = answer.send(if written { Ok(()) } else { Err(StoreError::Conflict) });
@@ -308,15 +332,33 @@ impl<B: Backend> Work<B> {
         commit.await
     }
 
-    fn heed<T>(&mut self, result: Result<T, Fault>) -> Result<T, StoreError> {
-        self.seen_at = self.clock.now();
-        let (error, reason) = match result {
-            Ok(done) => {
-                if self.is_failing.swap(false, Ordering::Relaxed) {
-                    info!("the store works again");
-                }
-                return Ok(done);
+    /// Nothing but what was written proves that something can be.
+    fn heed_written<T>(&mut self, result: Result<T, Fault>, is_proof: impl Fn(&T) -> bool) -> Result<T, StoreError> {
+        if result.as_ref().is_ok_and(is_proof) {
+            self.seen_at = self.clock.now();
+            if self.is_failing.swap(false, Ordering::Relaxed) {
+                info!("the store works again");
             }
+        }
+        self.heed(result)
+    }
+
+    /// What is not merged is durable nevertheless, and no reason to refuse what could be written.
+    fn heed_tidied(&mut self, tidied: Result<(), Fault>) {
+        match tidied {
+            Ok(()) => self.is_untidy = false,
+            Err(Fault::Unavailable(reason) | Fault::Unknown(reason)) => {
+                if !std::mem::replace(&mut self.is_untidy, true) {
+                    warn!(reason, "what was erased cannot be removed from the files of the store yet; it is tried again");
+                }
+            }
+            broken @ Err(Fault::Broken(_)) => drop(self.heed(broken)),
+        }
+    }
+
+    fn heed<T>(&mut self, result: Result<T, Fault>) -> Result<T, StoreError> {
+        let (error, reason) = match result {
+            Ok(done) => return Ok(done),
             Err(Fault::Unavailable(reason)) => (StoreError::Unavailable, reason),
             Err(Fault::Unknown(reason)) => (StoreError::Unknown, reason),
             Err(Fault::Broken(reason)) => {
@@ -325,6 +367,7 @@ impl<B: Backend> Work<B> {
                 return Err(StoreError::Unknown);
             }
         };
+        self.seen_at = self.clock.now();
         note_failure(&self.is_failing, &reason);
         Err(error)
     }

@@ -6,4 +6,5 @@ mod kills;
 #[path = "../support/scratch.rs"]
 mod scratch;
 mod service;
+mod visitors;
 mod world;

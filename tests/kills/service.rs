@@ -45,7 +45,17 @@ pub fn configure(scratch: &Scratch, issuer: &str) {
 impl Service {
     /// `None`: it died before it listened, as it may when it is to be killed.
     pub fn start(scratch: &Scratch, faults: &[(&str, String)]) -> Option<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom"));
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_anteroom")), scratch, faults)
+    }
+
+    /// As [`Service::start`], where no file of the service may become larger.
+    pub fn start_with_file_limit(scratch: &Scratch, blocks: u32) -> Option<Self> {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -f {blocks}; exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_anteroom"));
+        Self::start_by(command, scratch, &[])
+    }
+
+    fn start_by(mut command: Command, scratch: &Scratch, faults: &[(&str, String)]) -> Option<Self> {
         command.args(["--log", "error", "serve", "--config"]).arg(scratch.join("a.toml")).stdin(Stdio::null()).stderr(Stdio::piped());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ANTEROOM_")) {
             command.env_remove(name);
@@ -73,6 +83,10 @@ impl Service {
 
     pub fn http(&self) -> Http {
         Http { base: self.base.clone(), http: self.http.clone() }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn kill(mut self) {

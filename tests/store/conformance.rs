@@ -36,6 +36,7 @@ fn told(row: Loaded) -> (SessionId, String) {
     match row {
         Loaded::Session(record) => (record.id, sample::told(&record)),
         Loaded::Unreadable(row) => (row.id, "unreadable".to_owned()),
+        Loaded::Nameless => (SessionId::nil(), "nameless".to_owned()),
     }
 }
 

@@ -49,13 +49,9 @@ impl Slow {
 
     fn read_back(&self, row: Loaded) -> Loaded {
         match row {
-            Loaded::Session(record) if record.version == 1 && self.broken.lock().contains(&record.id) => Loaded::Unreadable(Unreadable {
-                id: record.id,
-                version: record.version,
-                revision: record.revision,
-                provider: record.provider,
-                caller: record.caller,
-            }),
+            Loaded::Session(record) if record.version == 1 && self.broken.lock().contains(&record.id) => {
+                Loaded::Unreadable(Unreadable { id: record.id, version: record.version, provider: record.provider, caller: record.caller })
+            }
             row => row,
         }
     }

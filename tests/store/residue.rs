@@ -95,6 +95,32 @@ async fn after_the_claim_window_no_ciphertext_is_left_in_the_files() {
     assert_eq!(left, 0, "of {} cells", written.len());
 }
 
+/// Nobody waits for whoever reads, and the traces go once nobody does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_puts_the_emptying_off_and_does_not_call_it_off() {
+    let clock = ManualClock::default();
+    let database = Database::sqlite();
+    let store: Arc<dyn Store> = database.open(clock.as_clock()).await.expect("it opens");
+    let Database::Sqlite(scratch) = &database else { unreachable!() };
+    put(&store, &sample::pending(Uuid::new_v4())).await;
+    let options = SqliteConnectOptions::new().filename(scratch.join("a.db")).read_only(true);
+    let mut reader = SqliteConnection::connect_with(&options).await.expect("the file");
+    sqlx::raw_sql("BEGIN; SELECT * FROM sessions").execute(&mut reader).await.expect("a look");
+    put(&store, &sample::pending(Uuid::new_v4())).await;
+    clock.sleeper(|_| true).await;
+    clock.advance(Duration::from_secs(11));
+    put(&store, &sample::pending(Uuid::new_v4())).await;
+    assert!(fs::metadata(scratch.join("a.db-wal")).is_ok_and(|wal| wal.len() > 0));
+    clock.sleeper(|_| true).await;
+    clock.advance(Duration::from_secs(11));
+    store.version(Uuid::new_v4()).await.expect("it can be asked");
+    sqlx::raw_sql("COMMIT").execute(&mut reader).await.expect("it ends");
+    reader.close().await.expect("it closes");
+    clock.sleeper(|_| true).await;
+    clock.advance(Duration::from_secs(11));
+    until("the WAL is emptied", || fs::metadata(scratch.join("a.db-wal")).is_ok_and(|wal| wal.len() == 0)).await;
+}
+
 /// Authorized, with an ID token of several pages.
 fn long_grant(session: Session) -> Session {
     use anteroom::kernel::verdict::{Grant, Verdict};

@@ -99,11 +99,25 @@ fn what_expired_meanwhile_lapses_at_once() {
     }
 }
 
+/// What readers see change and nothing saves is saved before it is more than a restart makes up for.
 #[test]
-fn no_revision_repeats() {
-    let pending = sample::pending(ID);
-    assert_eq!(restored(pending.record(), START, 0).expect("it goes on").revision(), pending.revision() + 1_000);
-    assert_eq!(restored(pending.record(), START, 0).expect("it goes on").version(), pending.version());
+fn no_more_revisions_are_seen_unsaved_than_a_restart_adds() {
+    let mut session = sample::pending(ID);
+    let mut saved = session.record();
+    for flip in 0..2_500 {
+        let verdict = |failed| if failed { Verdict::Unreachable { ambiguous: false, retry_after: None } } else { Verdict::Pending };
+        for failed in [true, true, true, false] {
+            let Ok((announced, Some((attempt, _)))) = session.clone().attempt(session.next_poll_at().expect("pending")) else { break };
+            let next = announced.report(attempt, verdict(failed), START, Jitter(0), &TERMS).expect("the attempt is open");
+            if next.version() != session.version() {
+                saved = next.record();
+            }
+            session = next;
+        }
+        let unsaved = session.revision() - saved.revision;
+        assert!(unsaved < 1_000, "{unsaved} after {flip} times");
+    }
+    assert!(session.revision() > 4_000, "{}", session.revision());
 }
 
 #[test]
@@ -224,6 +238,37 @@ async fn open(database: &Database) -> Arc<dyn Store> {
 
 on_every_database!(every_acknowledged_session_goes_on, a_repeated_creation_gets_the_same_session);
 
+/// Two starts without a save between them, too.
+async fn revisions_over_restarts(database: Database) {
+    let store = open(&database).await;
+    put(&store, &sample::pending(ID)).await;
+    let (mut store, mut database, mut seen) = (store, database, Vec::new());
+    for round in 0..6 {
+        let Service { sessions, .. } = restart(&store, 10).await;
+        let before = sessions.peek(ID).expect("it goes on");
+        seen.push(before.revision());
+        if round == 3 {
+            sessions.cancel(ID).await.expect("it is pending");
+            seen.push(sessions.peek(ID).expect("it is there").revision());
+        }
+        database = database.crash(store).await;
+        store = open(&database).await;
+    }
+    assert!(seen.is_sorted_by(|before, after| before + 1_000 <= *after || before + 1 == *after), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_revision_repeats_with_sqlite() {
+    revisions_over_restarts(Database::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_revision_repeats_with_postgres() {
+    if let Some(database) = crate::database::postgres().await {
+        revisions_over_restarts(database).await;
+    }
+}
+
 async fn every_acknowledged_session_goes_on(database: Database) {
     let store = open(&database).await;
     let before: Vec<_> = Stage::ALL.into_iter().map(|stage| sample::in_stage(stage, Uuid::new_v4())).collect();
@@ -272,7 +317,12 @@ async fn tamper(path: &std::path::Path, sql: &'static str, id: SessionId) {
 
 #[tokio::test]
 async fn a_row_that_cannot_be_read_fails_that_session_for_good_and_no_other() {
-    const TAMPERINGS: [&str; 6] = [
+    const TAMPERINGS: &[&str] = &[
+        "UPDATE sessions SET key_id = 'another' WHERE id = ?",
+        "UPDATE sessions SET key_id = '' WHERE id = ?",
+        "UPDATE sessions SET key_id = CAST(x'ff' AS TEXT) WHERE id = ?",
+        "UPDATE sessions SET epoch = epoch + 1 WHERE id = ?",
+        "UPDATE sessions SET epoch = 0 WHERE id = ?",
         "UPDATE sessions SET device_code = zeroblob(80) WHERE id = ?",
         "UPDATE sessions SET facts = '{}' WHERE id = ?",
         "UPDATE sessions SET facts = CAST(x'ff' AS TEXT) WHERE id = ?",
@@ -280,7 +330,7 @@ async fn a_row_that_cannot_be_read_fails_that_session_for_good_and_no_other() {
         "UPDATE sessions SET version = -5 WHERE id = ?",
         "UPDATE sessions SET status = 'paused', facts = replace(facts, 'pending', 'paused') WHERE id = ?",
     ];
-    for tampering in TAMPERINGS {
+    for &tampering in TAMPERINGS {
         let database = Database::sqlite();
         let store = open(&database).await;
         let [healthy, broken] = [sample::pending(Uuid::new_v4()), sample::pending(Uuid::new_v4())];
@@ -303,5 +353,104 @@ async fn a_row_that_cannot_be_read_fails_that_session_for_good_and_no_other() {
         let Service { sessions, restored, .. } = restart(&store, 10).await;
         assert_eq!(restored, Restored { sessions: 2, unreadable: 0, dropped: 0 }, "it is durable: {tampering}");
         assert_eq!(sessions.get(broken.id()).as_deref().and_then(failure), Some(Failure::InternalError));
+    }
+}
+
+/// What a table with types would never take, and a damaged file has nevertheless.
+#[tokio::test]
+async fn a_cell_of_the_wrong_kind_is_one_bad_row() {
+    const COLUMNS: [&str; 15] = [
+        "id",
+        "version",
+        "revision",
+        "provider",
+        "caller",
+        "status",
+        "opened_at",
+        "facts",
+        "key_id",
+        "device_code",
+        "tokens",
+        "secret",
+        "revocation",
+        "seal",
+        "epoch",
+    ];
+    for column in COLUMNS {
+        for value in ["NULL", "x'00ff'", "'text'", "1.5"] {
+            if (column, value) == ("caller", "'text'") || value == "NULL" && ["caller", "tokens", "revocation"].contains(&column) {
+                continue;
+            }
+            let database = Database::sqlite();
+            let store = open(&database).await;
+            let [healthy, broken] = [sample::pending(Uuid::new_v4()), sample::pending(Uuid::new_v4())];
+            put(&store, &healthy).await;
+            put(&store, &broken).await;
+            store.close().await;
+            let Database::Sqlite(scratch) = &database else { unreachable!() };
+            loosen(&scratch.join("a.db"), true).await;
+            let sql = format!("UPDATE sessions SET {column} = {value} WHERE id = ?");
+            let mut file = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(scratch.join("a.db"))).await.expect("it");
+            sqlx::query(sqlx::AssertSqlSafe(sql.clone())).bind(broken.id()).execute(&mut file).await.expect("the statement");
+            file.close().await.expect("it closes");
+            loosen(&scratch.join("a.db"), false).await;
+
+            let store = open(&database).await;
+            let Service { sessions, heard, restored } = restart(&store, 10).await;
+            assert_eq!(restored, Restored { sessions: 1, unreadable: 1, dropped: 0 }, "{sql}");
+            assert_eq!(heard.lost().len(), 1, "{sql}");
+            if column != "id" {
+                assert_eq!(sessions.get(broken.id()).as_deref().and_then(failure), Some(Failure::InternalError), "{sql}");
+            }
+            assert_eq!(sessions.get(healthy.id()).map(|session| session.status()), Some(Status::Pending), "{sql}");
+            store.close().await;
+        }
+    }
+}
+
+/// Takes the types and conditions of the columns away, or puts them back.
+async fn loosen(path: &std::path::Path, loose: bool) {
+    let mut file = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path)).await.expect("the file");
+    let (kept, table) = ("kept_schema", "type = 'table' AND name = 'sessions'");
+    let sql = if loose {
+        format!(
+            "CREATE TABLE {kept} AS SELECT sql FROM sqlite_schema WHERE {table}; PRAGMA writable_schema = on; \
+             UPDATE sqlite_schema SET sql = 'CREATE TABLE sessions (id PRIMARY KEY, version, revision, provider, caller, status, opened_at, \
+             facts, key_id, device_code, tokens, secret, revocation, seal, epoch)' WHERE {table}; PRAGMA writable_schema = off"
+        )
+    } else {
+        format!(
+            "PRAGMA writable_schema = on; UPDATE sqlite_schema SET sql = (SELECT sql FROM {kept}) WHERE {table}; \
+             PRAGMA writable_schema = reset; DROP TABLE {kept}"
+        )
+    };
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut file).await.expect("the statements");
+    file.close().await.expect("it closes");
+}
+
+/// The same in PostgreSQL, whose columns hold fast to their types.
+#[tokio::test]
+async fn a_damaged_cell_is_one_bad_row_in_postgres() {
+    for damage in ["key_id = 'another'", "key_id = ''", "facts = '{'", "seal = ''", "epoch = 9", "version = NULL", "key_id = NULL"] {
+        let Some(database) = crate::database::postgres().await else { return };
+        let store = open(&database).await;
+        let [healthy, broken] = [sample::pending(Uuid::new_v4()), sample::pending(Uuid::new_v4())];
+        put(&store, &healthy).await;
+        put(&store, &broken).await;
+        store.close().await;
+        let Database::Postgres(schema) = &database else { unreachable!() };
+        let mut beside = schema.connect().await;
+        let sql = format!(
+            "ALTER TABLE sessions ALTER version DROP NOT NULL, ALTER key_id DROP NOT NULL; \
+             UPDATE sessions SET {damage} WHERE id = '{}'",
+            broken.id()
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut beside).await.expect("the statements");
+
+        let store = open(&database).await;
+        let Service { sessions, restored, .. } = restart(&store, 10).await;
+        assert_eq!(restored, Restored { sessions: 1, unreadable: 1, dropped: 0 }, "{damage}");
+        assert_eq!(sessions.get(broken.id()).as_deref().and_then(failure), Some(Failure::InternalError), "{damage}");
+        store.close().await;
     }
 }

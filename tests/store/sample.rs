@@ -142,7 +142,7 @@ pub fn lapsed(mut session: Session, now: Timestamp) -> Session {
     session
 }
 
-/// All of a record as text, secrets included.
+/// All of a record as text, secrets included. Without its revision, which each start raises.
 pub fn told(record: &Record) -> String {
     let grant = |grant: Option<&Grant>| {
         let secret = |secret: &secrecy::SecretString| secret.expose_secret().to_owned();
@@ -160,6 +160,6 @@ pub fn told(record: &Record) -> String {
     let revocations: Vec<_> = secrets.revocations.iter().map(|revoked| grant(Some(revoked))).collect();
     let creation = secrets.creation.as_ref().map(|secret| secret.expose_secret().to_owned());
     let secrets = (device_code, grant(secrets.grant.as_deref()), creation, revocations);
-    let Record { id, version, revision, provider, caller, opened_at, facts, .. } = record;
-    format!("{id} {version} {revision} {provider} {caller:?} {opened_at:?} {facts:?} {secrets:?}")
+    let Record { id, version, provider, caller, opened_at, facts, .. } = record;
+    format!("{id} {version} {provider} {caller:?} {opened_at:?} {facts:?} {secrets:?}")
 }

@@ -8,6 +8,7 @@ use crate::sample::{self, SECRETS, Stage};
 use crate::scratch::Scratch;
 
 const ID: Uuid = Uuid::from_u128(0x2f6c_0000_0000_4000_8000_0000_0000_4711);
+const EPOCH: i64 = 7;
 
 fn keyring(scratch: &Scratch) -> Keyring {
     Keyring::create(&scratch.join("a.key")).expect("a new key file")
@@ -18,7 +19,7 @@ fn full_row(keyring: &Keyring) -> Row {
     let mut record = sample::pending(ID).record();
     record.secrets.grant = Some(sample::grant());
     record.secrets.revocations.push(sample::grant());
-    Row::seal(&record, keyring).expect("randomness")
+    Row::seal(&record, keyring, EPOCH).expect("randomness")
 }
 
 /// Every cell of a row as bytes, and a way to put it back.
@@ -70,6 +71,7 @@ const CELLS: &[Cell] = &[
     sealed!(secret),
     sealed!(revocation),
     ("seal", |row| row.seal.clone(), |row, cell| put(&mut row.seal, Some(cell))),
+    integer!(epoch),
 ];
 
 #[test]
@@ -78,8 +80,8 @@ fn every_state_comes_back_as_it_was() {
     let keyring = keyring(&scratch);
     for stage in Stage::ALL {
         let record = sample::in_stage(stage, ID).record();
-        let row = Row::seal(&record, &keyring).expect("randomness");
-        assert_eq!(sample::told(&row.open(&keyring).expect("our own row")), sample::told(&record), "{stage:?}");
+        let row = Row::seal(&record, &keyring, EPOCH).expect("randomness");
+        assert_eq!(sample::told(&row.open(&keyring, EPOCH).expect("our own row")), sample::told(&record), "{stage:?}");
     }
 }
 
@@ -108,7 +110,7 @@ fn every_flipped_bit_is_noticed() {
             cell[bit / 8] ^= 1 << (bit % 8);
             let mut changed = row.clone();
             if write(&mut changed, cell) {
-                assert!(changed.open(&keyring).is_err(), "bit {bit} of {column}");
+                assert!(changed.open(&keyring, EPOCH).is_err(), "bit {bit} of {column}");
                 flipped += 1;
             }
         }
@@ -125,7 +127,7 @@ fn every_cell_that_was_cut_or_cleared_is_noticed() {
         let cell = read(&row);
         for shorter in [Vec::new(), cell[..cell.len() - 1].to_vec(), [&cell[..], b"0"].concat()] {
             let mut changed = row.clone();
-            assert!(!write(&mut changed, shorter) || changed.open(&keyring).is_err(), "{column}");
+            assert!(!write(&mut changed, shorter) || changed.open(&keyring, EPOCH).is_err(), "{column}");
         }
     }
     let clear: [fn(&mut Row); 5] = [
@@ -138,7 +140,7 @@ fn every_cell_that_was_cut_or_cleared_is_noticed() {
     for clear in clear {
         let mut changed = row.clone();
         clear(&mut changed);
-        assert!(changed.open(&keyring).is_err());
+        assert!(changed.open(&keyring, EPOCH).is_err());
     }
 }
 
@@ -149,10 +151,10 @@ fn every_swap_of_two_cells_is_noticed() {
     let keyring = keyring(&scratch);
     let row = full_row(&keyring);
     let other = {
-        let mut record = row.open(&keyring).expect("our own row");
+        let mut record = row.open(&keyring, EPOCH).expect("our own row");
         record.id = Uuid::from_u128(5);
         record.caller = Some("somebody-else".into());
-        Row::seal(&record, &keyring).expect("randomness")
+        Row::seal(&record, &keyring, EPOCH).expect("randomness")
     };
     let older = full_row(&keyring);
     for (source, name) in [(&row, "itself"), (&other, "another"), (&older, "older")] {
@@ -162,7 +164,7 @@ fn every_swap_of_two_cells_is_noticed() {
                 if read(source) == current(&row) || !write(&mut changed, read(source)) {
                     continue;
                 }
-                assert!(changed.open(&keyring).is_err(), "{from} of {name} in the place of {to}");
+                assert!(changed.open(&keyring, EPOCH).is_err(), "{from} of {name} in the place of {to}");
             }
         }
     }
@@ -196,14 +198,14 @@ fn keys_rotate_and_old_rows_still_open() {
     let scratch = Scratch::default();
     let path = scratch.join("a.key");
     let before = keyring(&scratch);
-    let old = Row::seal(&sample::pending(ID).record(), &before).expect("randomness");
+    let old = Row::seal(&sample::pending(ID).record(), &before, EPOCH).expect("randomness");
     let id = Keyring::rotate(&path).expect("a key file");
     let after = Keyring::read(&path).expect("a key file");
-    let new = Row::seal(&sample::pending(ID).record(), &after).expect("randomness");
+    let new = Row::seal(&sample::pending(ID).record(), &after, EPOCH).expect("randomness");
     assert_eq!(new.key_id, id);
     assert_ne!(new.key_id, old.key_id);
-    assert!(old.open(&after).is_ok() && new.open(&after).is_ok());
-    assert!(new.open(&before).is_err(), "the old keyring lacks the new key");
+    assert!(old.open(&after, EPOCH).is_ok() && new.open(&after, EPOCH).is_ok());
+    assert!(new.open(&before, EPOCH).is_err(), "the old keyring lacks the new key");
 }
 
 #[test]

@@ -66,6 +66,35 @@ async fn a_second_process_is_refused() {
 }
 
 #[tokio::test]
+async fn a_second_process_is_refused_whatever_name_it_knows() {
+    let scratch = Scratch::default();
+    let first = open(&scratch).await.expect("it opens");
+    fs::create_dir(scratch.join("elsewhere")).expect("a folder");
+    std::os::unix::fs::symlink(scratch.join("a.db"), scratch.join("elsewhere/soft.db")).expect("a link");
+    fs::hard_link(scratch.join("a.db"), scratch.join("elsewhere/hard.db")).expect("a link");
+    for name in ["elsewhere/soft.db", "elsewhere/hard.db"] {
+        let error = sqlite::open(&scratch.join(name), &scratch.join("a.key"), SystemClock::start()).await.err().expect("it is refused");
+        assert!(error.to_string().contains("is in use by another process"), "{name}: {error}");
+    }
+    first.close().await;
+    sqlite::open(&scratch.join("elsewhere/soft.db"), &scratch.join("a.key"), SystemClock::start()).await.expect("it is free again");
+}
+
+/// An earlier version knows no other lock.
+#[tokio::test]
+async fn the_lock_of_an_earlier_version_is_respected() {
+    let scratch = with_a_session().await;
+    let lock = fs::File::create(scratch.join("a.db.lock")).expect("our own file");
+    lock.try_lock().expect("it is free");
+    fs::create_dir(scratch.join("elsewhere")).expect("a folder");
+    std::os::unix::fs::symlink(scratch.join("a.db"), scratch.join("elsewhere/soft.db")).expect("a link");
+    for name in ["a.db", "elsewhere/soft.db"] {
+        let error = sqlite::open(&scratch.join(name), &scratch.join("a.key"), SystemClock::start()).await.err().expect("it is refused");
+        assert!(error.to_string().contains("is in use by another process"), "{name}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_missing_key_file_is_refused_and_no_new_one_made() {
     let scratch = with_a_session().await;
     fs::rename(scratch.join("a.key"), scratch.join("elsewhere")).expect("our own file");

@@ -52,7 +52,7 @@ impl Backend for Paced {
     async fn row(&mut self, _: Uuid) -> Result<Option<Result<Row, Unreadable>>, Fault> {
         Ok(None)
     }
-    async fn probe(&mut self) -> Result<(), Fault> {
+    async fn probe(&mut self, _: usize) -> Result<(), Fault> {
         Ok(())
     }
     async fn tidy(&mut self) -> Result<(), Fault> {
@@ -99,7 +99,7 @@ impl Bench {
     }
 
     fn save(&self, id: Uuid, version: i64) -> Op {
-        let row = Row { version, ..Row::seal(&sample::opened(id).record(), &self.keyring).expect("randomness") };
+        let row = Row { version, ..Row::seal(&sample::opened(id).record(), &self.keyring, 1).expect("randomness") };
         Op::Save { expected: version - 1, row: Box::new(row) }
     }
 
@@ -169,6 +169,19 @@ async fn it_is_failing_from_a_failed_commit_to_one_that_works() {
     bench.clock.advance(Duration::from_millis(500));
     assert_eq!(bench.writer.probe().await, Ok(()));
     assert!(!bench.writer.is_failing());
+}
+
+/// What reads, or had nothing to do, proves nothing.
+#[tokio::test]
+async fn nothing_but_a_write_ends_the_failing() {
+    let bench = Bench::new(Outcome::Fail(Fault::Unavailable));
+    bench.permits.add_permits(1);
+    assert!(bench.writer.write(bench.save(Uuid::new_v4(), 1)).await.is_err());
+    bench.clock.advance(Duration::from_secs(11));
+    for _ in 0..3 {
+        assert_eq!(bench.writer.version(Uuid::new_v4()).await, Ok(None));
+        assert!(bench.writer.is_failing());
+    }
 }
 
 #[tokio::test]

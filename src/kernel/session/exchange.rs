@@ -13,6 +13,8 @@ use crate::kernel::verdict::{Began, Failure, Grant, Verdict};
 
 /// How much earlier than announced a code may expire without being suspect.
 const EXPIRY_SLACK: Duration = Duration::from_secs(10);
+/// A revision that is a multiple of this is saved though nothing else is; far below what a restart adds to the saved one.
+const MOST_UNSAVED: u64 = 250;
 
 impl Session {
     /// Announces an exchange with the provider; it is open until it is reported. An attempt found open belongs to a poller
@@ -302,7 +304,12 @@ impl Session {
         let was_reachable = self.provider_reachable();
         self.polling = polling;
         self.polling.schedule(pending, now, polling.failures, retry_after, jitter);
-        if self.provider_reachable() == was_reachable { self } else { self.visibly() }
+        if self.provider_reachable() == was_reachable {
+            return self;
+        }
+        let next = self.visibly();
+        // Seen and not saved, but never so often that a restart could count to what was seen.
+        if next.revision().is_multiple_of(MOST_UNSAVED) { next.durably() } else { next }
     }
 }
 

@@ -120,6 +120,11 @@ pub struct Contradiction;
 
 /// More than a reader can have seen change since the last save.
 const UNSAVED_REVISIONS: u64 = 1_000;
+
+/// What a revision that was stored counts as so many starts later: more than any that a reader can have seen since.
+pub fn revision_after(stored: u64, starts: u64) -> u64 {
+    stored.saturating_add(UNSAVED_REVISIONS.saturating_mul(starts))
+}
 /// No secret has this digest.
 const NOBODY: Digest = [0; 32];
 
@@ -160,25 +165,17 @@ impl Session {
             _ => Polling::default(),
         };
         let extras = Extras { creation, revocations, renewal: Renewal::restored(facts.renewals) };
-        let kept = Kept {
-            opening,
-            opened_at,
-            version,
-            revision: revision.saturating_add(UNSAVED_REVISIONS),
-            prompt: facts.prompt,
-            extras: extras.shared(),
-            state,
-        };
+        let kept = Kept { opening, opened_at, version, revision, prompt: facts.prompt, extras: extras.shared(), state };
         Ok(Some(Self { polling, ..Self::from(kept) }))
     }
 
     /// What takes the place of a stored session that cannot be read: `failed`, and nobody's. It is the next version after
-    /// `version`, and still to be saved.
-    pub fn unreadable(id: SessionId, version: u64, revision: u64, provider: Arc<str>, caller: Option<Arc<str>>, now: Timestamp) -> Self {
+    /// `version`, and still to be saved. Its revision is the time: no session ever counts that far, so nobody has seen it before.
+    pub fn unreadable(id: SessionId, version: u64, provider: Arc<str>, caller: Option<Arc<str>>, now: Timestamp) -> Self {
         let opening = Opening { id, provider, caller, scope: Arc::from(""), label: None, secret: NOBODY };
         let mut lost = Self::open(opening, None, now);
         let kept = lost.kept_mut();
-        (kept.version, kept.revision) = (version, revision.saturating_add(UNSAVED_REVISIONS));
+        (kept.version, kept.revision) = (version, now.as_millis());
         lost.become_visibly(State::Failed { at: now, failure: Failure::InternalError })
     }
 }

@@ -13,7 +13,15 @@ pub struct Merger(MaybeDone<Merge>);
 type Merge = BoxFuture<'static, (SqliteConnection, sqlx::Result<()>)>;
 
 impl Merger {
-    pub fn new(connection: SqliteConnection) -> Self {
+    /// # Errors
+    /// The connection does not obey.
+    pub async fn new(mut connection: SqliteConnection) -> sqlx::Result<Self> {
+        // Whatever a merge would have to wait for, those who commit would wait for it too.
+        sqlx::raw_sql("PRAGMA busy_timeout = 0").execute(&mut connection).await?;
+        Ok(Self::idle(connection))
+    }
+
+    fn idle(connection: SqliteConnection) -> Self {
         Self(maybe_done(ready((connection, Ok(()))).boxed()))
     }
 
@@ -26,7 +34,7 @@ impl Merger {
         let (connection, ended) = Pin::new(&mut self.0).take_output()?;
         match ended {
             Ok(()) => self.0 = maybe_done(merge(connection).boxed()),
-            Err(_) => *self = Self::new(connection),
+            Err(_) => *self = Self::idle(connection),
         }
         self.go_on();
         Some(ended)
@@ -39,8 +47,23 @@ impl Merger {
     pub async fn end(&mut self) -> sqlx::Result<()> {
         (&mut self.0).await;
         let Some((connection, ended)) = Pin::new(&mut self.0).take_output() else { return Ok(()) };
-        *self = Self::new(connection);
+        *self = Self::idle(connection);
         ended
+    }
+
+    /// Merges all and leaves an empty WAL, unless somebody reads it: then false.
+    ///
+    /// # Errors
+    /// This merge failed, or the last one.
+    pub async fn empty(&mut self) -> sqlx::Result<bool> {
+        (&mut self.0).await;
+        let Some((mut connection, ended)) = Pin::new(&mut self.0).take_output() else { return Ok(false) };
+        let emptied = match ended {
+            Ok(()) => sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut connection).await,
+            Err(error) => Err(error),
+        };
+        *self = Self::idle(connection);
+        emptied.map(|(is_busy, ..)| is_busy == 0)
     }
 
     pub async fn close(mut self) {
