@@ -17,6 +17,7 @@ use super::problem::{Code, Problem};
 use super::view::SessionView;
 use super::{Api, in_time};
 use crate::kernel::session::Digest;
+use crate::kernel::time::Offset;
 use crate::kernel::verdict::Failure;
 use crate::provider::Upstream;
 use crate::sessions::{Create, Created, Idempotency};
@@ -52,14 +53,15 @@ pub async fn create(
         (None, Client(Some(address))) => api.limits.creates.admit(&address)?,
         (None, Client(None)) => {}
     }
-    Ok(answer(&in_time(&api, PATIENCE, api.sessions.create(create)).await?))
+    let created = in_time(&api, PATIENCE, api.sessions.create(create)).await?;
+    Ok(answer(&created, api.sessions.clock().offset()))
 }
 
-fn answer(Created { session, secret, repeated }: &Created) -> Response {
+fn answer(Created { session, secret, repeated }: &Created, offset: Offset) -> Response {
     let status = if *repeated { StatusCode::OK } else { StatusCode::CREATED };
     let location = format!("/sessions/{}", session.id());
     let headers = [(header::LOCATION, location.as_str()), (header::CACHE_CONTROL, "no-store")];
-    (status, headers, SessionView::new(session, Some(secret))).into_response()
+    (status, headers, SessionView::new(session, Some(secret), offset)).into_response()
 }
 
 fn prepare(request: Request, api: &Api, caller: Option<&Caller>, key: Option<Digest>) -> Result<Create, Problem> {

@@ -63,7 +63,7 @@ pub async fn cancel(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<Sta
 /// A new code under the same id, for its owner.
 pub async fn renew(State(api): State<Arc<Api>>, Owned(id): Owned) -> Result<Response, Problem> {
     let session = in_time(&api, create::PATIENCE, api.sessions.renew(id)).await?;
-    Ok(([(header::CACHE_CONTROL, "no-store")], SessionView::new(&session, None)).into_response())
+    Ok(([(header::CACHE_CONTROL, "no-store")], SessionView::new(&session, None, api.sessions.clock().offset())).into_response())
 }
 
 /// A watcher who comes back need not wait for our back-off.
@@ -80,7 +80,7 @@ fn represent(api: &Api, session: &Session, reading: &Reading) -> Result<Response
     let tag = tag(api, session, reading);
     let mut response = match reading.format {
         _ if reading.known.matches(&tag) => StatusCode::NOT_MODIFIED.into_response(),
-        Format::Json => SessionView::new(session, None).into_response(),
+        Format::Json => SessionView::new(session, None, api.sessions.clock().offset()).into_response(),
         Format::Page => page::render(api, session, reading.texts, &tag)?,
     };
     let headers = response.headers_mut();

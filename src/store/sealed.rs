@@ -14,10 +14,13 @@ use super::writer::{Backend, Op, Page, Rows, Writer};
 use super::{Loaded, Observer, Store, StoreError, Unreadable};
 use crate::clock::Clock;
 use crate::kernel::session::{Session, SessionId};
+use crate::kernel::time::Offset;
 
 pub struct SealedStore {
     keyring: Arc<Keyring>,
     writer: Writer,
+    /// Times are stored by its wall clock.
+    clock: Arc<dyn Clock>,
 }
 
 /// A writer that takes longer to say that it is well is not.
@@ -28,23 +31,23 @@ const PAGES_OPENED: usize = 4;
 impl SealedStore {
     /// Starts the writer's task.
     pub fn start(backend: impl Backend, keyring: Keyring, clock: Arc<dyn Clock>) -> Self {
-        Self { keyring: Arc::new(keyring), writer: Writer::start(backend, clock) }
+        Self { keyring: Arc::new(keyring), writer: Writer::start(backend, Arc::clone(&clock)), clock }
     }
 
     /// Off the tasks that answer requests: a page takes milliseconds.
     fn open_all(&self, rows: Rows) -> impl Future<Output = Result<Vec<Loaded>, StoreError>> + use<> {
-        let keyring = Arc::clone(&self.keyring);
-        spawn_blocking(move || rows.map(|row| open(row, &keyring)).collect()).map(|opened| opened.map_err(|_| StoreError::Unknown))
+        let (keyring, offset) = (Arc::clone(&self.keyring), self.clock.offset());
+        spawn_blocking(move || rows.map(|row| open(row, &keyring, offset)).collect()).map(|opened| opened.map_err(|_| StoreError::Unknown))
     }
 }
 
-fn open(row: Result<Row, Unreadable>, keyring: &Keyring) -> Loaded {
+fn open(row: Result<Row, Unreadable>, keyring: &Keyring, offset: Offset) -> Loaded {
     let row = match row {
         Ok(row) => row,
         Err(unreadable) => return Loaded::Unreadable(unreadable),
     };
     match row.open(keyring) {
-        Ok(record) => Loaded::Session(Box::new(record)),
+        Ok(record) => Loaded::Session(Box::new(record.by_the_service(offset))),
         Err(_) => Loaded::Unreadable(Unreadable {
             id: row.id,
             version: row.version.cast_unsigned(),
@@ -58,7 +61,7 @@ fn open(row: Result<Row, Unreadable>, keyring: &Keyring) -> Loaded {
 impl Store for SealedStore {
     fn save(&self, expected: u64, next: Arc<Session>) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
-            let row = Row::seal(&next.record(), &self.keyring).map_err(|_| StoreError::Unavailable)?;
+            let row = Row::seal(&next.record().by_the_wall(self.clock.offset()), &self.keyring).map_err(|_| StoreError::Unavailable)?;
             self.writer.write(Op::Save { expected: expected.cast_signed(), row: Box::new(row) }).await
         }
         .boxed()
@@ -81,7 +84,7 @@ impl Store for SealedStore {
     }
 
     fn read(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        async move { Ok(self.writer.row(id).await?.map(|row| open(row, &self.keyring))) }.boxed()
+        async move { Ok(self.writer.row(id).await?.map(|row| open(row, &self.keyring, self.clock.offset()))) }.boxed()
     }
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {

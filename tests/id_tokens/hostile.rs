@@ -1,6 +1,6 @@
 //! Bytes from a provider that means harm: whatever they are, they are read or refused.
 
-use anteroom::kernel::time::Timestamp;
+use anteroom::kernel::time::WallTime;
 use anteroom::provider::egress::Network;
 use anteroom::provider::id_token::{Decoded, Expected};
 use anteroom::provider::jwks;
@@ -11,7 +11,13 @@ use serde_json::{Value, json};
 use super::forge::{Forge, encode};
 
 fn read(token: &str) {
-    let expected = Expected { issuer: Some("{tenantid}"), client_id: "a", access_token: "b", now: Timestamp::from_millis(1) };
+    let expected = Expected {
+        issuer: Some("{tenantid}"),
+        client_id: "a",
+        access_token: "b",
+        arrived_at: WallTime::from_millis(1),
+        now: WallTime::from_millis(1),
+    };
     if let Ok(decoded) = Decoded::read(token) {
         let _ = decoded.check(&expected);
     }

@@ -175,7 +175,7 @@ fn no_url_is_in_the_words_for_a_failure() {
 #[test]
 fn retry_after_is_seconds_or_a_date_and_at_most_an_hour() {
     // Sun, 06 Nov 1994 08:49:37 GMT
-    let now = Timestamp::from_millis(784_111_777_000);
+    let now = WallTime::from_millis(784_111_777_000);
     let rows = [
         ("7", Some(7)),
         (" 120 ", Some(120)),
