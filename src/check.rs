@@ -98,7 +98,7 @@ impl Row {
 
     fn advise_clock(&mut self, ahead: Offset) {
         if ahead.abs() > TOLERABLE {
-            let (seconds, side) = (ahead.abs().as_secs(), if ahead.is_ahead() { "behind" } else { "ahead of" });
+            let (seconds, side) = (ahead.abs().as_secs_f64().round(), if ahead.is_ahead() { "behind" } else { "ahead of" });
             let text = format!(
                 "the clock of this machine is {seconds} s {side} the provider's; set the one that is wrong (NTP), or ID tokens and client assertions are refused"
             );

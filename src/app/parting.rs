@@ -24,7 +24,7 @@ impl Parting {
         }
         *told = offset;
         drop(told);
-        let seconds = offset.abs().as_secs();
+        let seconds = offset.abs().as_secs_f64().round();
         match offset.abs() > TOLERABLE {
             true if offset.is_ahead() => {
                 warn!(seconds, "the wall clock was set forward since the start; times are shown by it, what waits goes on as it was");
