@@ -23,6 +23,19 @@ fn read(token: &str) {
     }
 }
 
+#[test]
+fn nothing_that_can_be_printed_shows_a_token() {
+    let (now, token) = (WallTime::from_millis(1), "an-access-token");
+    let expected = Expected { issuer: None, client_id: "tv-app", access_token: token, arrived_at: now, now };
+    let signed = jwks::Signed { algorithm: jsonwebtoken::Algorithm::RS256, kid: Some("k1"), message: token, signature: token };
+    let device_code = anteroom::kernel::verdict::DeviceCode::new("a-device-code", None, "https://id.example/token".into());
+    let sign_in = anteroom::provider::SignIn { device_code: &device_code, user_code: "WDJB-MJHT", scope: "openid" };
+    let shown = format!("{expected:?} {signed:?} {sign_in:?}");
+    for hidden in [token, "a-device-code", "WDJB-MJHT"] {
+        assert!(!shown.contains(hidden), "{shown}");
+    }
+}
+
 fn values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

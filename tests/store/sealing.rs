@@ -234,3 +234,22 @@ fn a_file_that_is_no_keyring_is_refused_and_not_shown() {
         assert_eq!(std::fs::read_to_string(&path).expect("it is there"), text, "left as it is");
     }
 }
+
+#[test]
+fn nothing_that_can_be_printed_shows_more_than_it_may() {
+    let scratch = Scratch::new();
+    let keyring = keyring(&scratch);
+    // The code that the person types, the claims, and what people wrote.
+    let hidden = ["WDJB-MJHT", "subject-4711", "Living-room TV"];
+    let hidden = || SECRETS.into_iter().chain(hidden);
+    for stage in Stage::ALL {
+        let session = sample::in_stage(stage, ID);
+        let record = session.record();
+        let row = Row::seal(&record, &keyring).expect("randomness");
+        let shown = format!("{session:?} {record:?} {row:?} {:?} {:?}", session.prompt(), sample::grant());
+        assert!(shown.contains("Timestamp(") && shown.contains("acme"), "{shown}");
+        for text in hidden() {
+            assert!(!shown.contains(text), "{stage:?} shows {text}: {shown}");
+        }
+    }
+}
