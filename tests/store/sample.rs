@@ -82,7 +82,7 @@ pub fn grant() -> Arc<Grant> {
         refresh_token: Some(SECRETS[3].into()),
         id_token: Some(SECRETS[4].into()),
         scope: Some("openid".into()),
-        arrived_at: Some(WallTime::from_millis(START.as_millis())),
+        arrived_at: None,
         claims: Some(r#"{"sub":"subject-4711"}"#.into()),
     })
 }
@@ -156,5 +156,6 @@ pub fn told(record: &Record) -> String {
     let creation = secrets.creation.as_ref().map(|secret| secret.expose_secret().to_owned());
     let secrets = (device_code, grant(&secrets.grant), creation, grant(&secrets.revocation));
     let Record { id, version, revision, provider, caller, opened_at, facts, .. } = record;
-    format!("{id} {version} {revision} {provider} {caller:?} {opened_at:?} {facts:?} {secrets:?}")
+    let facts = serde_json::to_string(facts).expect("facts are JSON");
+    format!("{id} {version} {revision} {provider} {caller:?} {opened_at:?} {facts} {secrets:?}")
 }
