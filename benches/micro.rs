@@ -11,7 +11,7 @@ use anteroom::http::view::SessionView;
 use anteroom::kernel::pace::Jitter;
 use anteroom::kernel::session::{Session, State};
 use anteroom::kernel::table::{Lane, Table};
-use anteroom::kernel::time::Timestamp;
+use anteroom::kernel::time::{Offset, Timestamp};
 use anteroom::kernel::verdict::Verdict;
 use anteroom::provider::classify;
 use anteroom::provider::dialect::Dialect;
@@ -118,7 +118,8 @@ fn set_off(bencher: Bencher) {
 // === what providers say ===
 
 fn verdict(bencher: Bencher, status: u16, body: &str) {
-    let answered: Result<Answer, NoAnswer> = Ok(Answer { status, received_at: NOW, retry_after: None, body: body.as_bytes().to_vec() });
+    let answered: Result<Answer, NoAnswer> =
+        Ok(Answer { status, received_at: Offset::ZERO.wall(NOW), date: None, retry_after: None, body: body.as_bytes().to_vec() });
     bencher.bench(|| classify::verdict(black_box(&answered), &Dialect::RFC8628));
 }
 
@@ -144,5 +145,5 @@ fn verdict_tokens(bencher: Bencher) {
 fn json_of_a_pending_session(bencher: Bencher) {
     let session = sample::pending(NOW, INTERVAL);
     assert!(matches!(session.state(), State::Pending(_)));
-    bencher.bench(|| SessionView::new(black_box(&session), None).to_json());
+    bencher.bench(|| SessionView::new(black_box(&session), None, Offset::ZERO).to_json());
 }

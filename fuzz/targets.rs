@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anteroom::kernel::time::Timestamp;
+use anteroom::kernel::time::WallTime;
 use anteroom::kernel::verdict::{Failure, Verdict};
 use anteroom::provider::dialect::Dialect;
 use anteroom::provider::exchange::Answer;
@@ -13,7 +13,7 @@ use anteroom::provider::{classify, device, discovery, jwks};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const NOW: WallTime = WallTime::from_millis(1_700_000_000_000);
 const ISSUER: &str = "https://id.example.com";
 
 /// A device authorization response: what people are shown is fit to be shown, or nothing is.
@@ -64,7 +64,7 @@ pub fn error_body(data: &[u8]) {
 
 /// The provider's metadata: every endpoint that is believed is safe to be asked.
 pub fn discovery(data: &[u8]) {
-    let answer = Answer { status: 200, received_at: NOW, retry_after: None, body: data.to_vec() };
+    let answer = Answer { status: 200, received_at: NOW, date: None, retry_after: None, body: data.to_vec() };
     let Ok(metadata) = discovery::parse(&answer, ISSUER, false) else { return };
     let endpoints = [metadata.device_authorization_endpoint, metadata.token_endpoint, metadata.revocation_endpoint, metadata.jwks_uri];
     for endpoint in endpoints.into_iter().flatten() {
@@ -84,7 +84,7 @@ pub fn jwks(data: &[u8]) {
 
 /// An ID token, taken as it is and as the payload of an otherwise acceptable one: nothing in it breaks what reads it.
 pub fn id_token(data: &[u8]) {
-    let expected = Expected { issuer: Some(ISSUER), client_id: "tv-app", access_token: "an-access-token", now: NOW };
+    let expected = Expected { issuer: Some(ISSUER), client_id: "tv-app", access_token: "an-access-token", arrived_at: NOW, now: NOW };
     let encoded = BASE64_URL_SAFE_NO_PAD.encode(data);
     let header = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA"}"#);
     for token in [String::from_utf8_lossy(data).into_owned(), format!("{header}.{encoded}.AA"), format!("{encoded}.{encoded}.AA")] {
@@ -100,7 +100,7 @@ fn answer(data: &[u8]) -> Answer {
     const STATUSES: [u16; 16] = [200, 400, 200, 400, 201, 302, 401, 403, 404, 408, 409, 418, 428, 429, 500, 503];
     let (first, body) = data.split_first().map_or((0, data), |(first, body)| (*first, body));
     let retry_after = (first >= 128).then(|| Duration::from_secs(u64::from(first)));
-    Answer { status: STATUSES[usize::from(first) % STATUSES.len()], received_at: NOW, retry_after, body: body.to_vec() }
+    Answer { status: STATUSES[usize::from(first) % STATUSES.len()], received_at: NOW, date: None, retry_after, body: body.to_vec() }
 }
 
 fn dialects() -> impl Iterator<Item = &'static Dialect> {

@@ -4,6 +4,7 @@
 pub mod demo;
 mod files;
 mod observer;
+mod parting;
 pub mod service;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug_span};
 
 use self::observer::{Crashes, Witness};
+use self::parting::Parting;
 use crate::clock::Clock;
 use crate::http::health::StoreHealth;
 use crate::kernel::session::{SessionId, Terms};
@@ -80,6 +82,7 @@ struct Crew {
     watchdog: Watchdog<Crew>,
     metrics: Arc<Metrics>,
     crashes: Arc<Crashes>,
+    parting: Arc<Parting>,
     broken: CancellationToken,
 }
 
@@ -118,6 +121,7 @@ impl App {
             watchdog: watchdog.clone(),
             metrics: Arc::clone(&metrics),
             crashes: Arc::clone(&crashes),
+            parting: Arc::default(),
             broken: broken.clone(),
         };
         let supervised = kennel.run(Arc::new(crew), Arc::clone(&clock));
@@ -223,7 +227,9 @@ impl Children for Crew {
             Child::Scheduler => {
                 let watchdog = self.watchdog.clone();
                 let start = move |id, pass| watchdog.start(Child::Poller(id), Some(pass));
-                scheduler::run(sessions, providers, start, beat).boxed()
+                let (parting, clock) = (Arc::clone(&self.parting), Arc::clone(sessions.clock()));
+                let look = move || parting.look(clock.as_ref());
+                scheduler::run(sessions, providers, start, look, beat).boxed()
             }
         }
     }

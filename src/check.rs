@@ -1,9 +1,11 @@
 //! `anteroom check`: what each provider supports, as a table, and what to do about it.
 
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 use reqwest::Url;
 
+use crate::kernel::time::Offset;
 use crate::provider::discovery::Metadata;
 use crate::provider::settings::Settings;
 
@@ -36,6 +38,9 @@ pub enum Severity {
     Warning,
     Info,
 }
+
+/// Tokens and assertions are good for a minute more or less.
+const TOLERABLE: Duration = Duration::from_secs(30);
 
 impl Row {
     /// `discovery` is `Ok(None)` where no issuer is configured, and otherwise our own words for what went wrong.
@@ -73,6 +78,7 @@ impl Row {
         }
         if let Some(discovered) = discovered {
             self.advise_methods(discovered);
+            self.advise_clock(discovered.clock_ahead.unwrap_or_default());
         }
     }
 
@@ -87,6 +93,16 @@ impl Row {
         if !self.revocation {
             let text = "it names no revocation endpoint; tokens that nobody claims stay valid until they expire";
             self.remedy(Severity::Info, text.to_owned());
+        }
+    }
+
+    fn advise_clock(&mut self, ahead: Offset) {
+        if ahead.abs() > TOLERABLE {
+            let (seconds, side) = (ahead.abs().as_secs_f64().round(), if ahead.is_ahead() { "behind" } else { "ahead of" });
+            let text = format!(
+                "the clock of this machine is {seconds} s {side} the provider's; set the one that is wrong (NTP), or ID tokens and client assertions are refused"
+            );
+            self.remedy(Severity::Warning, text);
         }
     }
 

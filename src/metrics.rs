@@ -1,7 +1,7 @@
 //! What is counted, and how Prometheus is told. Labels are bounded: providers, states, verdicts and routes, never an id.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -14,6 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::kernel::session::Status;
+use crate::kernel::time::Offset;
 
 type Labels<const N: usize> = [(&'static str, String); N];
 /// The provider, and what needs no copy because it is ours.
@@ -43,6 +44,7 @@ pub struct Metrics {
     open_streams: Gauge,
     reachable: Family<Labels<1>, Gauge<i64, AtomicI64>>,
     log_lines_dropped: Counter,
+    clock_offset: Gauge<f64, AtomicU64>,
 }
 
 /// Where the requests to one route are counted; looked up by every request, so nothing is copied or hashed for it.
@@ -95,6 +97,7 @@ impl Default for Metrics {
             open_streams: Gauge::default(),
             reachable: Family::default(),
             log_lines_dropped: Counter::default(),
+            clock_offset: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("build", "Which Anteroom this is", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
@@ -140,6 +143,12 @@ impl Default for Metrics {
             "log_lines_dropped",
             "Log lines that nobody took in time, or nobody reads any more",
             metrics.log_lines_dropped.clone(),
+        );
+        registry.register_with_unit(
+            "clock_offset",
+            "How far the wall clock was set forward since the start",
+            Unit::Seconds,
+            metrics.clock_offset.clone(),
         );
         Self { registry, ..metrics }
     }
@@ -235,6 +244,10 @@ impl Metrics {
     /// `lines` since the process began.
     pub fn log_lines_dropped(&self, lines: u64) {
         self.log_lines_dropped.inner().store(lines, Ordering::Relaxed);
+    }
+
+    pub fn clock_offset(&self, offset: Offset) {
+        self.clock_offset.set(offset.as_millis() as f64 / 1000.0);
     }
 
     /// All of it in the text format of OpenMetrics.

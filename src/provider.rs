@@ -23,6 +23,7 @@ mod script;
 pub mod settings;
 pub mod uri;
 
+use core::fmt;
 use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::Arc;
@@ -60,12 +61,19 @@ pub trait Provider: Send + Sync + 'static {
 }
 
 /// A sign-in in progress, by all that a provider may want to know of it again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct SignIn<'a> {
     pub device_code: &'a DeviceCode,
     pub user_code: &'a str,
     /// As it was asked for.
     pub scope: &'a str,
+}
+
+/// Without the code that people type.
+impl fmt::Debug for SignIn<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SignIn").field("device_code", &self.device_code).field("scope", &self.scope).finish_non_exhaustive()
+    }
 }
 
 /// The configured providers by name.

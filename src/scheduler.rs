@@ -20,9 +20,11 @@ const AT_ONCE: usize = 16;
 /// It looks at least this often, and so shows that it lives.
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
 
-/// Runs for ever. `start` sets off a poller that has its place at the provider's gate.
-pub async fn run(sessions: Sessions, providers: Arc<Providers>, start: impl Fn(SessionId, Pass), beat: Beat) {
+/// Runs for ever. `start` sets off a poller that has its place at the provider's gate; `look` is called in each round, for what
+/// nobody else would notice.
+pub async fn run(sessions: Sessions, providers: Arc<Providers>, start: impl Fn(SessionId, Pass), look: impl Fn(), beat: Beat) {
     loop {
+        look();
         let now = sessions.clock().now();
         sessions.lapse_due(now);
         for (name, upstream) in providers.iter() {

@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("scheduler", &["kernel", "provider", "sessions", "watchdog"]),
     ("http", &["kernel", "clock", "provider", "sessions"]),
     ("config", &["kernel", "http", "provider"]),
-    ("check", &["provider"]),
+    ("check", &["kernel", "provider"]),
     ("healthcheck", &[]),
     ("telemetry", &["clock"]),
     ("shutdown", &[]),

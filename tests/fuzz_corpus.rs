@@ -148,7 +148,8 @@ fn the_seeds_reach_behind_the_parsers() {
     let devices = SEEDS.iter().filter(|seed| device::parse(seed, false, std::time::Duration::from_secs(60)).is_ok()).count();
     let answer = |body: &[u8]| anteroom::provider::exchange::Answer {
         status: 200,
-        received_at: anteroom::kernel::time::Timestamp::default(),
+        received_at: anteroom::kernel::time::WallTime::default(),
+        date: None,
         retry_after: None,
         body: body.to_vec(),
     };

@@ -42,6 +42,7 @@ fn grant() -> Arc<Grant> {
         refresh_token: None,
         id_token: None,
         scope: None,
+        arrived_at: None,
         claims: None,
     })
 }

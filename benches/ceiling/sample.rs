@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anteroom::kernel::pace::Jitter;
 use anteroom::kernel::session::{Attempt, Errand, Opening, Session, Terms};
-use anteroom::kernel::time::Timestamp;
+use anteroom::kernel::time::{Offset, Timestamp};
 use anteroom::kernel::verdict::{Began, DeviceCode, Grant, Prompt, Verdict};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -39,10 +39,11 @@ pub fn grant(now: Timestamp) -> Arc<Grant> {
     Arc::new(Grant {
         access_token: "a".repeat(43).into(),
         token_type: "Bearer".into(),
-        expires_at: Some(now + LIFETIME),
+        expires_at: Some(Offset::ZERO.wall(now + LIFETIME)),
         refresh_token: None,
         id_token: None,
         scope: None,
+        arrived_at: None,
         claims: None,
     })
 }

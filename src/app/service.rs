@@ -228,7 +228,9 @@ fn metrics(app: &App) -> Router {
     let (metrics, store) = (Arc::clone(&app.metrics), Arc::clone(&app.store));
     let (sessions, providers) = (app.sessions.clone(), Arc::clone(&app.providers));
     let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    let clock = Arc::clone(&app.clock);
     let render = async move || {
+        metrics.clock_offset(clock.offset());
         metrics.streams(sessions.watchers());
         metrics.queued(store.queue());
         metrics.log_lines_dropped(lines_dropped());

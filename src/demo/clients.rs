@@ -15,7 +15,7 @@ use url::form_urlencoded;
 
 use super::form::Form;
 use super::options::{Client, ClientAuth};
-use crate::kernel::time::Timestamp;
+use crate::kernel::time::WallTime;
 
 /// Why a client is not let in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,12 +28,12 @@ pub enum Refused {
 
 /// The assertions that were taken, while they could be used again.
 #[derive(Default)]
-pub struct Assertions(HashMap<String, Timestamp>);
+pub struct Assertions(HashMap<String, WallTime>);
 
 /// Whom an assertion may be for, and now.
 pub struct Here<'a> {
     pub audiences: [&'a str; 2],
-    pub now: Timestamp,
+    pub now: WallTime,
 }
 
 /// Finds the client that sent the request and checks its credentials.
@@ -85,7 +85,7 @@ impl Assertions {
     }
 }
 
-fn claims(assertion: &str, key: &Jwk, client: &str, audiences: [&str; 2]) -> Option<(Value, Timestamp)> {
+fn claims(assertion: &str, key: &Jwk, client: &str, audiences: [&str; 2]) -> Option<(Value, WallTime)> {
     let mut validation = Validation::new(decode_header(assertion).ok()?.alg);
     validation.set_required_spec_claims(&["exp", "iss", "sub", "aud"]);
     // The time is that of our clock.
@@ -94,7 +94,7 @@ fn claims(assertion: &str, key: &Jwk, client: &str, audiences: [&str; 2]) -> Opt
     validation.sub = Some(client.to_owned());
     validation.set_audience(&audiences);
     let claims: Value = decode(assertion, &DecodingKey::from_jwk(key).ok()?, &validation).ok()?.claims;
-    let expires_at = Timestamp::default() + Duration::from_secs(claims.get("exp")?.as_u64()?);
+    let expires_at = WallTime::default() + Duration::from_secs(claims.get("exp")?.as_u64()?);
     Some((claims, expires_at))
 }
 

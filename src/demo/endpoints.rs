@@ -20,7 +20,7 @@ use super::record::Outcome;
 use super::script::Endpoint;
 use super::tokens::{ACCESS_TOKEN_LIFETIME, Issued};
 use super::wire::Reply;
-use crate::kernel::time::Timestamp;
+use crate::kernel::time::WallTime;
 
 const AUTH_METHODS: [&str; 4] = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"];
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -140,7 +140,7 @@ fn issue_tokens(shared: &Shared, received: &Received) -> Result<Reply, OAuthErro
         Ruling::Tokens => {
             let issued = state.tokens.issue(&code.client, &code.scope, now);
             code.decision = Decision::Redeemed(issued.grant);
-            let id_token = id_token(&shared.issuer, &state.key, options.id_tokens, &client.id, &issued, now);
+            let id_token = id_token(&shared.issuer, &state.key, options.id_tokens, &client.id, &issued, shared.clock.wall());
             Ok(token_response(issued, id_token))
         }
         Ruling::Replayed(grant) => {
@@ -160,7 +160,7 @@ fn issue_tokens(shared: &Shared, received: &Received) -> Result<Reply, OAuthErro
 }
 
 /// OpenID Connect Core §2, for the scope `openid`.
-fn id_token(issuer: &str, key: &SigningKey, kind: IdTokens, client: &str, issued: &Issued, now: Timestamp) -> Option<String> {
+fn id_token(issuer: &str, key: &SigningKey, kind: IdTokens, client: &str, issued: &Issued, now: WallTime) -> Option<String> {
     let has = |wanted| issued.scope.split(' ').any(|scope| scope == wanted);
     let key = match kind {
         _ if !has("openid") => return None,
@@ -229,7 +229,7 @@ fn authenticate<'a>(
     form: &Form,
 ) -> Result<&'a Client, OAuthError> {
     let token_endpoint = format!("{}/token", shared.issuer);
-    let here = Here { audiences: [&shared.issuer, &token_endpoint], now: received.at };
+    let here = Here { audiences: [&shared.issuer, &token_endpoint], now: shared.clock.wall() };
     clients::authenticate(&options.clients, assertions, &received.parts.headers, form, &here).map_err(|refused| match refused {
         Refused::Malformed(why) => OAuthError::invalid_request(why),
         Refused::Unknown { challenge } => {

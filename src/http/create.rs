@@ -17,7 +17,7 @@ use super::problem::{Code, Problem};
 use super::view::SessionView;
 use super::{Api, in_time};
 use crate::kernel::session::Digest;
-use crate::kernel::time::Timestamp;
+use crate::kernel::time::{Offset, Timestamp};
 use crate::kernel::verdict::Failure;
 use crate::provider::Upstream;
 use crate::sessions::{Create, Created, Idempotency};
@@ -49,7 +49,8 @@ pub async fn create(
     let request: Request = json_object(&headers, body, &MEMBERS).await?;
     let create = prepare(request, &api, caller.as_deref(), key)?;
     admit(&api, caller.as_deref(), client)?;
-    Ok(answer(&in_time(&api, PATIENCE, api.sessions.create(create)).await?))
+    let created = in_time(&api, PATIENCE, api.sessions.create(create)).await?;
+    Ok(answer(&created, api.sessions.clock().offset()))
 }
 
 /// Counts one beginning, of the caller or else of the address.
@@ -72,11 +73,11 @@ pub(super) fn refusal(upstream: &Upstream, now: Timestamp) -> Option<Failure> {
     Some(Failure::ProviderRateLimited { retry_after_secs: Some(wait) })
 }
 
-fn answer(Created { session, secret, repeated }: &Created) -> Response {
+fn answer(Created { session, secret, repeated }: &Created, offset: Offset) -> Response {
     let status = if *repeated { StatusCode::OK } else { StatusCode::CREATED };
     let location = format!("/sessions/{}", session.id());
     let headers = [(header::LOCATION, location.as_str()), (header::CACHE_CONTROL, "no-store")];
-    (status, headers, SessionView::new(session, Some(secret))).into_response()
+    (status, headers, SessionView::new(session, Some(secret), offset)).into_response()
 }
 
 fn prepare(request: Request, api: &Api, caller: Option<&Caller>, key: Option<Digest>) -> Result<Create, Problem> {

@@ -21,6 +21,7 @@ use super::problem::{Code, Problem};
 use super::streams::Open;
 use super::view::SessionView;
 use crate::kernel::session::{Session, SessionId};
+use crate::kernel::time::Offset;
 
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Some proxies hold answers back until they are whole.
@@ -99,12 +100,12 @@ impl Stream {
             return Some(Bytes::from_static(HEARTBEAT.as_bytes()));
         }
         self.seen = session.revision();
-        Some(event(&session))
+        Some(event(&session, sessions.clock().offset()))
     }
 }
 
-fn event(session: &Session) -> Bytes {
+fn event(session: &Session, offset: Offset) -> Bytes {
     // JSON has no line breaks outside strings and escapes them inside, so it is one line.
-    let data = SessionView::new(session, None).to_json();
+    let data = SessionView::new(session, None, offset).to_json();
     Bytes::from(format!("id: {}\nevent: session\ndata: {data}\n\n", session.revision()))
 }

@@ -19,6 +19,7 @@ use super::texts::Texts;
 use super::view::Rfc3339;
 use super::{Api, qr};
 use crate::kernel::session::{Session, State};
+use crate::kernel::time::Offset;
 use crate::kernel::verdict::Prompt;
 use crate::provider::Upstream;
 
@@ -120,7 +121,7 @@ pub fn render(api: &Api, session: &Session, t: &'static Texts, tag: &str) -> Res
     let provider = api.providers.get(&*opening.provider).map_or(&*opening.provider, |upstream| &upstream.display_name);
     let Outcome(mood, sign, [headline, meaning]) = outcome(session, t);
     let meaning = t.about(meaning, provider);
-    let prompt = session.prompt().and_then(|prompt| shown(session, prompt));
+    let prompt = session.prompt().and_then(|prompt| shown(session, prompt, api.sessions.clock().offset()));
     let says = match &prompt {
         Some(_) if session.provider_reachable() => t.waiting.to_owned(),
         Some(_) => t.about(t.unreachable, provider),
@@ -158,10 +159,11 @@ fn choice<'a>(upstream: &'a Upstream, t: &'static Texts) -> Choice<'a> {
     }
 }
 
-fn shown<'a>(session: &Session, prompt: &'a Prompt) -> Option<Shown<'a>> {
+fn shown<'a>(session: &Session, prompt: &'a Prompt, offset: Offset) -> Option<Shown<'a>> {
     let State::Pending(pending) = session.state() else { return None };
     let uri = &*prompt.verification_uri;
-    let expires_at = Rfc3339(prompt.expires_at).to_string();
+    let wall_expiry = offset.wall(prompt.expires_at);
+    let expires_at = Rfc3339(wall_expiry).to_string();
     let size = match prompt.user_code.chars().count() {
         0..=9 => "",
         10..=15 => "long",
@@ -174,8 +176,8 @@ fn shown<'a>(session: &Session, prompt: &'a Prompt) -> Option<Shown<'a>> {
         link: web(uri),
         complete: prompt.verification_uri_complete.as_deref().and_then(web),
         qr: qr::encode(qr::address(prompt)).map(|code| qr::to_svg(&code)),
-        began_at: pending.began_at().as_millis(),
-        expires_at_millis: prompt.expires_at.as_millis(),
+        began_at: offset.wall(pending.began_at()).as_millis(),
+        expires_at_millis: wall_expiry.as_millis(),
         expires_at_time: expires_at.get(11..16).unwrap_or_default().to_owned(),
         expires_at,
     })

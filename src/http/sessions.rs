@@ -71,7 +71,7 @@ pub async fn renew(State(api): State<Arc<Api>>, client: Client, Owned(id): Owned
     }
     create::admit(&api, opening.caller.as_deref().and_then(|name| api.callers.named(name)), client)?;
     let session = in_time(&api, create::PATIENCE, api.sessions.renew(id)).await?;
-    Ok(([(header::CACHE_CONTROL, "no-store")], SessionView::new(&session, None)).into_response())
+    Ok(([(header::CACHE_CONTROL, "no-store")], SessionView::new(&session, None, api.sessions.clock().offset())).into_response())
 }
 
 /// A watcher who comes back need not wait for our back-off.
@@ -88,7 +88,7 @@ fn represent(api: &Api, session: &Session, reading: &Reading) -> Result<Response
     let tag = tag(api, session, reading);
     let mut response = match reading.format {
         _ if reading.known.matches(&tag) => StatusCode::NOT_MODIFIED.into_response(),
-        Format::Json => SessionView::new(session, None).into_response(),
+        Format::Json => SessionView::new(session, None, api.sessions.clock().offset()).into_response(),
         Format::Page => page::render(api, session, reading.texts, &tag)?,
     };
     let headers = response.headers_mut();

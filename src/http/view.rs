@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::kernel::session::{Session, State};
-use crate::kernel::time::Timestamp;
+use crate::kernel::time::{Offset, WallTime};
 use crate::kernel::verdict::{Failure, Grant};
 
 /// The watcher's view. With the secret it is the owner's, which exists only in the answer to `POST /sessions`.
@@ -51,14 +51,14 @@ pub struct GrantView<'a> {
 
 /// A moment in RFC 3339, UTC; with milliseconds unless it is a whole second.
 #[derive(Clone, Copy)]
-pub struct Rfc3339(pub Timestamp);
+pub struct Rfc3339(pub WallTime);
 
 impl<'a> SessionView<'a> {
-    pub fn new(session: &'a Session, secret: Option<&'a SecretString>) -> Self {
+    pub fn new(session: &'a Session, secret: Option<&'a SecretString>, offset: Offset) -> Self {
         let opening = session.opening();
         let prompt = session.prompt();
         let (claim_by, failure) = match session.state() {
-            State::Authorized { claim_by, .. } => (Some(Rfc3339(*claim_by)), None),
+            State::Authorized { claim_by, .. } => (Some(Rfc3339(offset.wall(*claim_by))), None),
             State::Failed { failure, .. } => (None, Some(*failure)),
             _ => (None, None),
         };
@@ -71,7 +71,7 @@ impl<'a> SessionView<'a> {
             user_code: prompt.map(|prompt| &*prompt.user_code),
             verification_uri: prompt.map(|prompt| &*prompt.verification_uri),
             verification_uri_complete: prompt.and_then(|prompt| prompt.verification_uri_complete.as_deref()),
-            expires_at: prompt.map(|prompt| Rfc3339(prompt.expires_at)),
+            expires_at: prompt.map(|prompt| Rfc3339(offset.wall(prompt.expires_at))),
             provider_reachable: session.provider_reachable(),
             revision: session.revision(),
             claim_by,
@@ -176,7 +176,7 @@ impl<'a> GrantView<'a> {
             refresh_token: grant.refresh_token.as_ref().map(ExposeSecret::expose_secret),
             id_token: grant.id_token.as_ref().map(ExposeSecret::expose_secret),
             scope: grant.scope.as_deref(),
-            claims: grant.claims.as_deref().and_then(|claims| serde_json::from_str(claims).ok()),
+            claims: grant.claims.as_ref().and_then(|claims| serde_json::from_str(claims.expose_secret()).ok()),
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod record;
 mod renewal;
 mod status;
 
+use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -80,7 +81,7 @@ struct Extras {
 const _: () = assert!(size_of::<Session>() <= 64 && size_of::<Kept>() <= 240);
 
 /// What is known of a session before the provider is asked; it never changes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Opening {
     pub id: SessionId,
     pub provider: Arc<str>,
@@ -90,6 +91,19 @@ pub struct Opening {
     pub label: Option<Box<str>>,
     /// The digest of the session secret; the secret itself is only with its owner.
     pub secret: Digest,
+}
+
+/// Without the label, which people wrote.
+impl fmt::Debug for Opening {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Opening")
+            .field("id", &self.id)
+            .field("provider", &self.provider)
+            .field("caller", &self.caller)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -234,6 +248,8 @@ pub enum Lapsed {
 
 /// For how long the first claim key may read the tokens again.
 pub const CLAIM_WINDOW: Duration = Duration::from_secs(60);
+/// For how long the same `POST /sessions` gets the same session.
+pub const REPEATABLE: Duration = Duration::from_secs(600);
 /// For how long a revocation is tried.
 const REVOCATION_PERIOD: Duration = Duration::from_secs(3600);
 const REVOCATION_RETRY: Duration = Duration::from_secs(30);

@@ -1,12 +1,13 @@
 //! What a provider can say, and what comes of it, free of wire formats.
 
+use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::time::Timestamp;
+use super::time::{Timestamp, WallTime};
 
 /// A provider's answer to one token request (RFC 8628 §3.5), classified.
 #[derive(Clone, Debug)]
@@ -62,7 +63,7 @@ pub struct DeviceCode {
 }
 
 /// What the person is shown.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prompt {
     pub user_code: Box<str>,
     pub verification_uri: Arc<str>,
@@ -70,17 +71,26 @@ pub struct Prompt {
     pub expires_at: Timestamp,
 }
 
+/// Without the code: whoever has it can approve.
+impl fmt::Debug for Prompt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Prompt").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
 /// A token response (RFC 6749 §5.1), with its lifetime made absolute so that it stays true.
 #[derive(Clone, Debug)]
 pub struct Grant {
     pub access_token: SecretString,
     pub token_type: Box<str>,
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<WallTime>,
     pub refresh_token: Option<SecretString>,
     pub id_token: Option<SecretString>,
     pub scope: Option<Box<str>>,
-    /// The verified claims of the ID token, as JSON text. Absent when none was verified.
-    pub claims: Option<Box<str>>,
+    /// When it arrived: its ID token is judged by that. Absent for one that an older version stored.
+    pub arrived_at: Option<WallTime>,
+    /// The verified claims of the ID token, as JSON text. Absent when none was verified. They say who somebody is.
+    pub claims: Option<SecretString>,
 }
 
 /// Why a session is `failed`. The last three can only end a session that never got a code.

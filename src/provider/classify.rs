@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::body::{Body, Number, whole_seconds};
 use super::dialect::{Dialect, Meaning};
 use super::exchange::{Answer, NoAnswer};
-use crate::kernel::time::Timestamp;
+use crate::kernel::time::WallTime;
 use crate::kernel::verdict::{Failure, Grant, Verdict};
 
 /// The error codes that everybody uses and that do not end a sign-in as rejected.
@@ -165,7 +165,7 @@ fn is_entra_loop(body: &Body) -> bool {
 }
 
 /// RFC 6749 §5.1. Only the access token must be there and sound; the rest is read leniently.
-fn grant(mut body: Body, received_at: Timestamp) -> Option<Grant> {
+fn grant(mut body: Body, received_at: WallTime) -> Option<Grant> {
     let access_token = body.take_text("access_token").filter(|token| token.len() <= MAX_TOKEN)?;
     let expires_at = match body.number("expires_in") {
         // Some providers write 0 for "never".
@@ -179,6 +179,7 @@ fn grant(mut body: Body, received_at: Timestamp) -> Option<Grant> {
         refresh_token: body.take_text("refresh_token").map(SecretString::from),
         id_token: body.take_text("id_token").map(SecretString::from),
         scope: scope(&body),
+        arrived_at: Some(received_at),
         claims: None,
     })
 }

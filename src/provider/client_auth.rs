@@ -11,7 +11,7 @@ use serde_json::json;
 use url::form_urlencoded;
 
 use super::settings::{ClientAuth, Settings};
-use crate::kernel::time::Timestamp;
+use crate::kernel::time::WallTime;
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -44,7 +44,7 @@ pub fn authenticate<'a>(settings: &'a Settings, assertion: Option<&'a SecretStri
 ///
 /// # Errors
 /// The key or the randomness fails.
-pub fn assertion(settings: &Settings, audience: &str, now: Timestamp) -> Result<SecretString, NotAsserted> {
+pub fn assertion(settings: &Settings, audience: &str, now: WallTime) -> Result<SecretString, NotAsserted> {
     let key = settings.private_key.as_ref().ok_or(NotAsserted)?;
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|_| NotAsserted)?;

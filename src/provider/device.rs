@@ -1,5 +1,6 @@
 //! The device authorization response (RFC 8628 §3.2): read leniently where providers differ, strictly where people are shown it.
 
+use core::fmt;
 use core::time::Duration;
 use std::ops::RangeInclusive;
 
@@ -10,7 +11,6 @@ use super::body::{Body, Number, whole_seconds};
 use super::uri;
 
 /// What a device authorization response says, checked and clamped.
-#[derive(Debug)]
 pub struct DeviceAuthorization {
     pub device_code: SecretString,
     pub user_code: String,
@@ -20,6 +20,18 @@ pub struct DeviceAuthorization {
     pub expires_in: Duration,
     /// Absent: the default of 5 s.
     pub interval: Option<Duration>,
+}
+
+/// Without the codes.
+impl fmt::Debug for DeviceAuthorization {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("DeviceAuthorization")
+            .field("verification_uri", &self.verification_uri)
+            .field("expires_in", &self.expires_in)
+            .field("interval", &self.interval)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The answer is no device authorization response, or one that people must not be shown. Names the member at fault.

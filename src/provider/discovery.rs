@@ -11,7 +11,7 @@ use super::body::Body;
 use super::classify;
 use super::exchange::{Answer, Exchange, NoAnswer, in_time};
 use super::uri;
-use crate::kernel::time::Timestamp;
+use crate::kernel::time::{Offset, Timestamp};
 use crate::kernel::verdict::Failure;
 
 /// What the provider says of itself. Every endpoint may be asked.
@@ -25,6 +25,8 @@ pub struct Metadata {
     pub token_endpoint_auth_methods: Option<Vec<String>>,
     pub code_challenge_methods: Option<Vec<String>>,
     pub grant_types: Option<Vec<String>>,
+    /// How far its clock is ahead of ours.
+    pub clock_ahead: Option<Offset>,
 }
 
 /// Why nothing is known of the provider's endpoints; in words for the operator, with nothing of what was received.
@@ -202,6 +204,7 @@ pub fn parse(answer: &Answer, issuer: &str, allow_http: bool) -> Result<Metadata
         token_endpoint_auth_methods: words(&document, "token_endpoint_auth_methods_supported"),
         code_challenge_methods: words(&document, "code_challenge_methods_supported"),
         grant_types: words(&document, "grant_types_supported"),
+        clock_ahead: answer.date.map(|date| Offset::ahead(date, answer.received_at)),
     })
 }
 

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AGE, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, ClientBuilder, Proxy, RequestBuilder, Response, Url, redirect, retry};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
@@ -19,7 +19,7 @@ use super::dialect::Encoding;
 use super::egress::{Egress, Forbidden};
 use super::settings::Settings;
 use crate::clock::Clock;
-use crate::kernel::time::Timestamp;
+use crate::kernel::time::{Timestamp, WallTime};
 
 /// How long an exchange may take.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +138,9 @@ fn limited(patience: Patience) -> ClientBuilder {
 /// An answer, understood as far as HTTP goes. It has no `Debug`: the body may hold tokens.
 pub struct Answer {
     pub status: u16,
-    pub received_at: Timestamp,
+    pub received_at: WallTime,
+    /// What the provider's clock showed then.
+    pub date: Option<WallTime>,
     /// At most an hour; absent when it is unreadable or over.
     pub retry_after: Option<Duration>,
     /// Empty when it was longer than [`MAX_BODY`]: no meaning can be taken from a part.
@@ -179,6 +181,10 @@ impl Exchange {
 
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    pub fn wall(&self) -> WallTime {
+        self.clock.wall()
     }
 
     /// # Errors
@@ -222,8 +228,8 @@ impl Exchange {
             let status = response.status().as_u16();
             let headers = mem::take(response.headers_mut());
             let body = read(response).await.map_err(no_answer)?;
-            let received_at = self.clock.now();
-            Ok(Answer { status, received_at, retry_after: retry_after(&headers, received_at), body })
+            let received_at = self.clock.wall();
+            Ok(Answer { status, received_at, date: date(&headers), retry_after: retry_after(&headers, received_at), body })
         };
         in_time(self.http.total, answering).await.unwrap_or(Err(NoAnswer::TimedOut))
     }
@@ -273,16 +279,26 @@ async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
 }
 
 /// RFC 9110 §10.2.3: seconds or a date.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+fn retry_after(headers: &HeaderMap, now: WallTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if text.bytes().all(|byte| byte.is_ascii_digit()) {
         // Too many digits for a number are still a very long time.
         Duration::from_secs(if text.is_empty() { 0 } else { text.parse().unwrap_or(u64::MAX) })
     } else {
-        let since_epoch = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
-        (Timestamp::default() + since_epoch).since(now)
+        http_date(text)?.since(now)
     };
     Some(wait.min(MAX_RETRY_AFTER)).filter(|wait| !wait.is_zero())
+}
+
+/// By the clock of whoever made the answer, as it was when it was received: what comes from a cache says how old it is (RFC 9111 §5.1).
+fn date(headers: &HeaderMap) -> Option<WallTime> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let age = text(AGE).and_then(|age| age.parse().ok()).unwrap_or(0);
+    Some(http_date(text(DATE)?)? + Duration::from_secs(age))
+}
+
+fn http_date(text: &str) -> Option<WallTime> {
+    Some(WallTime::default() + httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?)
 }
 
 fn no_answer(error: reqwest::Error) -> NoAnswer {

@@ -1,6 +1,6 @@
 //! The ID token that comes with a token response (OpenID Connect Core §3.1.3.7): what it claims, and whether that is for us.
 //!
-//! Pure: times are judged by the clock that the caller has, and the signature by [`Jwks`](super::jwks::Jwks). Nothing is taken
+//! Pure: times are judged by the wall clock that the caller has read, and the signature by [`Jwks`](super::jwks::Jwks). Nothing is taken
 //! from the header but the algorithm and the name of the key; keys that a token brings or points to are no keys to us.
 
 use core::fmt;
@@ -15,16 +15,30 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::jwks::{self, Signed};
 use super::settings::TENANT;
-use crate::kernel::time::Timestamp;
+use crate::kernel::time::WallTime;
 
 /// What a token must agree with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Expected<'a> {
     /// May hold `{tenantid}`, which stands for the claim `tid`. Absent: any, the keys are the operator's word for it.
     pub issuer: Option<&'a str>,
     pub client_id: &'a str,
     pub access_token: &'a str,
-    pub now: Timestamp,
+    pub arrived_at: WallTime,
+    pub now: WallTime,
+}
+
+/// Without the access token.
+impl fmt::Debug for Expected<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Expected")
+            .field("issuer", &self.issuer)
+            .field("client_id", &self.client_id)
+            .field("arrived_at", &self.arrived_at)
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A token that says what it should. Its signature is still to be judged.
@@ -103,7 +117,7 @@ impl<'a> Decoded<'a> {
     pub fn check(&self, expected: &Expected<'_>) -> Result<IdToken<'_>, Flaw> {
         self.check_issuer(expected.issuer)?;
         self.check_audience(expected.client_id)?;
-        self.check_times(expected.now)?;
+        self.check_times(expected)?;
         self.need("sub")?;
         self.may("nonce")?;
         self.check_at_hash(expected.access_token)?;
@@ -137,13 +151,14 @@ impl<'a> Decoded<'a> {
         if is_for_us && party.is_none_or(|party| party == client_id) { Ok(()) } else { Err(Flaw::Audience) }
     }
 
-    fn check_times(&self, now: Timestamp) -> Result<(), Flaw> {
+    /// It may grow old while the provider's keys cannot be had. Where the clock was set meanwhile, the time that is kinder counts.
+    fn check_times(&self, &Expected { arrived_at, now, .. }: &Expected<'_>) -> Result<(), Flaw> {
         let (expires, issued) = (self.time("exp")?.ok_or(Flaw::Claim("exp"))?, self.time("iat")?.ok_or(Flaw::Claim("iat"))?);
         let not_before = self.time("nbf")?.unwrap_or_default();
-        if expires + SKEW <= now {
+        if expires + SKEW <= arrived_at.min(now) {
             return Err(Flaw::Expired);
         }
-        if issued.max(not_before) > now + SKEW { Err(Flaw::Future) } else { Ok(()) }
+        if issued.max(not_before) > arrived_at.max(now) + SKEW { Err(Flaw::Future) } else { Ok(()) }
     }
 
     /// OpenID Connect Core §3.1.3.6: the left half of the digest that belongs to the algorithm.
@@ -169,11 +184,11 @@ impl<'a> Decoded<'a> {
     }
 
     /// RFC 7519 §2 `NumericDate`: seconds, perhaps with a fraction; never text.
-    fn time(&self, name: &'static str) -> Result<Option<Timestamp>, Flaw> {
+    fn time(&self, name: &'static str) -> Result<Option<WallTime>, Flaw> {
         let Some(value) = self.claims.get(name) else { return Ok(None) };
         let seconds = value.as_f64().filter(|seconds| *seconds >= 0.0).ok_or(Flaw::Claim(name))?;
         let wait = Duration::try_from_secs_f64(seconds).map_err(|_| Flaw::Claim(name))?;
-        Ok(Some(Timestamp::default() + wait))
+        Ok(Some(WallTime::default() + wait))
     }
 }
 

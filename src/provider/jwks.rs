@@ -4,6 +4,7 @@
 //! A failed fetch never drops keys. What tokens say can cause at most one fetch in [`COOL_DOWN`], however many unknown keys
 //! they name; and only keys that were asked for after a token had come can refute it.
 
+use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,12 +21,19 @@ use super::exchange::{Exchange, NoAnswer};
 use crate::kernel::time::Timestamp;
 
 /// The signature of a token and what it is said to be made with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Signed<'a> {
     pub algorithm: Algorithm,
     pub kid: Option<&'a str>,
     pub message: &'a str,
     pub signature: &'a str,
+}
+
+/// Without the token.
+impl fmt::Debug for Signed<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Signed").field("algorithm", &self.algorithm).field("kid", &self.kid).finish_non_exhaustive()
+    }
 }
 
 /// What a set of keys makes of a signature.

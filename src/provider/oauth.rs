@@ -127,7 +127,7 @@ impl OAuthProvider {
     }
 
     /// The claims, if all is well and the keys at hand say so. Never waits.
-    fn verified_at_hand(&self, grant: &Grant) -> Option<Box<str>> {
+    fn verified_at_hand(&self, grant: &Grant) -> Option<SecretString> {
         let decoded = Decoded::read(grant.id_token.as_ref()?.expose_secret()).ok()?;
         let token = decoded.check(&self.expected(grant)).ok()?;
         (self.jwks.judge(&token.signed) == Finding::Genuine).then(|| token.claims.into())
@@ -157,7 +157,12 @@ impl OAuthProvider {
     }
 
     /// `None`: the keys cannot be had now.
-    async fn verified_claims(&self, id_token: &SecretString, jwks_uri: &Url, expected: &Expected<'_>) -> Result<Option<Box<str>>, Flaw> {
+    async fn verified_claims(
+        &self,
+        id_token: &SecretString,
+        jwks_uri: &Url,
+        expected: &Expected<'_>,
+    ) -> Result<Option<SecretString>, Flaw> {
         let decoded = Decoded::read(id_token.expose_secret())?;
         let token = decoded.check(expected)?;
         match self.jwks.judge_with_newest(jwks_uri, &token.signed).await {
@@ -168,11 +173,13 @@ impl OAuthProvider {
     }
 
     fn expected<'a>(&'a self, grant: &'a Grant) -> Expected<'a> {
+        let now = self.exchange.wall();
         Expected {
             issuer: self.settings.issuer.as_deref(),
             client_id: &self.settings.client_id,
             access_token: grant.access_token.expose_secret(),
-            now: self.exchange.now(),
+            arrived_at: grant.arrived_at.unwrap_or(now),
+            now,
         }
     }
 
@@ -222,7 +229,7 @@ impl OAuthProvider {
             (AssertionAudience::Issuer, Some(issuer)) if !issuer.contains(TENANT) => issuer.clone(),
             _ => self.endpoints().await.map_err(|_| NoAnswer::NotConnected("the token endpoint is not known"))?.token.into(),
         };
-        let asserted = assertion(&self.settings, &audience, self.exchange.now());
+        let asserted = assertion(&self.settings, &audience, self.exchange.wall());
         asserted.map_err(|NotAsserted| NoAnswer::NotConnected("the private key cannot sign"))
     }
 
@@ -300,7 +307,7 @@ impl Provider for OAuthProvider {
     }
 }
 
-fn with_claims(grant: &Arc<Grant>, claims: Box<str>) -> Arc<Grant> {
+fn with_claims(grant: &Arc<Grant>, claims: SecretString) -> Arc<Grant> {
     Arc::new(Grant { claims: Some(claims), ..Grant::clone(grant) })
 }
 

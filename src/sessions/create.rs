@@ -2,6 +2,7 @@
 //! of it with its code, not before.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,10 @@ use uuid::Uuid;
 
 use super::Sessions;
 use super::whole::Whole;
-use crate::kernel::session::{Creation, Digest, Opening, Session, SessionId, State};
+use crate::kernel::session::{Creation, Digest, Opening, REPEATABLE, Session, SessionId, State};
 use crate::kernel::verdict::Failure;
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Create {
     pub provider: Arc<str>,
     /// Space separated; may be empty.
@@ -31,6 +32,20 @@ pub struct Create {
     pub idempotency: Option<Idempotency>,
     /// Why nothing new can begin at this provider now; an earlier request is repeated all the same.
     pub refusal: Option<Failure>,
+}
+
+/// Without the label, which people wrote.
+impl fmt::Debug for Create {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Create")
+            .field("provider", &self.provider)
+            .field("scope", &self.scope)
+            .field("caller", &self.caller)
+            .field("idempotency", &self.idempotency)
+            .field("refusal", &self.refusal)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Digests of the idempotency key and of the request it came with.
@@ -60,8 +75,6 @@ pub enum CreateError {
     Store,
 }
 
-/// For how long an idempotent request may be repeated.
-const REPEATABLE: Duration = Duration::from_secs(600);
 /// How long a creation waits for the provider and the store.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -93,7 +93,7 @@ impl Sessions {
         let mut jitter = vec![0; page.len()];
         // Without randomness there is no jitter; nothing depends on it.
         let _ = getrandom::fill(&mut jitter);
-        let (mut lost, mut restored, mut common) = (Vec::new(), Restored::default(), Common::default());
+        let (mut lost, mut cut, mut restored, mut common) = (Vec::new(), Vec::new(), Restored::default(), Common::default());
         let mut parts: [Vec<Session>; SHARDS] = Default::default();
         for (row, jitter) in page.into_iter().zip(jitter) {
             let mut record = match row {
@@ -109,11 +109,13 @@ impl Sessions {
                 }
             };
             record.share(&mut common);
+            let is_cut = record.cut(now, &self.shared.terms);
             let (id, row) = (record.id, Unreadable::of(&record));
             match Session::restored(record, now, Jitter(jitter)) {
                 Ok(Some(session)) => {
                     #[expect(clippy::indexing_slicing, reason = "there is one for each place")]
                     parts[self.place(id)].push(session);
+                    cut.extend(is_cut.then_some(id));
                 }
                 Ok(None) if self.drop_cut_off(id) => restored.dropped += 1,
                 Ok(None) => {}
@@ -131,7 +133,22 @@ impl Sessions {
             self.ring_first(&inner);
         }
         *self.shared.counted.lock() += restored;
+        self.store_again(cut);
         lost
+    }
+
+    /// What was cut is so for good: if only the table had it, each start would count anew.
+    fn store_again(&self, cut: Vec<SessionId>) {
+        if cut.is_empty() {
+            return;
+        }
+        let sessions = self.clone();
+        self.shared.tasks.spawn(async move {
+            for id in cut {
+                // Refused only where it is gone.
+                let _ = sessions.persevere(id, |session, _| Ok((Some(session.stored_again()), ()))).await;
+            }
+        });
     }
 
     /// The session has failed, and everybody may see it as soon as the store has it.

@@ -4,6 +4,7 @@
 //! older row, a digest that was taken from another session: whatever was changed from outside, the row does not open.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use secrecy::zeroize::Zeroizing;
@@ -15,11 +16,11 @@ use uuid::Uuid;
 use super::seal::{Broken, Key, Keyring, Place};
 use crate::kernel::session::SessionId;
 use crate::kernel::session::record::{Record, Secrets, revision_after};
-use crate::kernel::time::Timestamp;
+use crate::kernel::time::{Timestamp, WallTime};
 use crate::kernel::verdict::{DeviceCode, Grant};
 
 /// One row of the table `sessions`; each field is the column of its name. Counters and times are the bits of a `u64`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Row {
     pub id: Uuid,
     pub version: i64,
@@ -39,6 +40,22 @@ pub struct Row {
     pub epoch: i64,
 }
 
+/// Without what is sealed, and without the facts: the code that people type is among them.
+impl fmt::Debug for Row {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Row")
+            .field("id", &self.id)
+            .field("version", &self.version)
+            .field("revision", &self.revision)
+            .field("provider", &self.provider)
+            .field("caller", &self.caller)
+            .field("status", &self.status)
+            .field("key_id", &self.key_id)
+            .finish_non_exhaustive()
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DeviceCodeCell<'a> {
@@ -52,10 +69,12 @@ struct DeviceCodeCell<'a> {
 struct GrantCell<'a> {
     access_token: Cow<'a, str>,
     token_type: Cow<'a, str>,
-    expires_at: Option<Timestamp>,
+    expires_at: Option<WallTime>,
     refresh_token: Option<Cow<'a, str>>,
     id_token: Option<Cow<'a, str>>,
     scope: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    arrived_at: Option<WallTime>,
     claims: Option<Cow<'a, str>>,
 }
 
@@ -288,7 +307,8 @@ impl<'a> From<&'a Grant> for GrantCell<'a> {
             refresh_token: grant.refresh_token.as_ref().map(exposed),
             id_token: grant.id_token.as_ref().map(exposed),
             scope: grant.scope.as_deref().map(Cow::Borrowed),
-            claims: grant.claims.as_deref().map(Cow::Borrowed),
+            arrived_at: grant.arrived_at,
+            claims: grant.claims.as_ref().map(exposed),
         }
     }
 }
@@ -303,7 +323,8 @@ impl From<GrantCell<'_>> for Grant {
             refresh_token: cell.refresh_token.map(secret),
             id_token: cell.id_token.map(secret),
             scope: cell.scope.map(Into::into),
-            claims: cell.claims.map(Into::into),
+            arrived_at: cell.arrived_at,
+            claims: cell.claims.map(secret),
         }
     }
 }

@@ -16,12 +16,15 @@ use super::writer::{Backend, Op, Page, Read, Rows, Writer};
 use super::{Loaded, Observer, OpenError, Store, StoreError, Unreadable};
 use crate::clock::Clock;
 use crate::kernel::session::{Session, SessionId};
+use crate::kernel::time::Offset;
 
 pub struct SealedStore {
     keyring: Arc<Keyring>,
     /// The number of this start.
     epoch: i64,
     writer: Writer,
+    /// Times are stored by its wall clock.
+    clock: Arc<dyn Clock>,
 }
 
 /// A writer that takes longer to say that it is well is not.
@@ -32,24 +35,25 @@ const PAGES_OPENED: usize = 4;
 impl SealedStore {
     /// Starts the writer's task. `epoch` is the number of this start, which no earlier one of this database had.
     pub fn start(backend: impl Backend, keyring: Keyring, epoch: i64, clock: Arc<dyn Clock>) -> Self {
-        Self { keyring: Arc::new(keyring), epoch, writer: Writer::start(backend, clock) }
+        Self { keyring: Arc::new(keyring), epoch, writer: Writer::start(backend, Arc::clone(&clock)), clock }
     }
 
     /// Off the tasks that answer requests: a page takes milliseconds.
     fn open_all(&self, rows: Rows) -> impl Future<Output = Result<Vec<Loaded>, StoreError>> + use<> {
-        let (keyring, epoch) = (Arc::clone(&self.keyring), self.epoch);
-        spawn_blocking(move || rows.map(|row| open(row, &keyring, epoch)).collect()).map(|opened| opened.map_err(|_| StoreError::Unknown))
+        let (keyring, epoch, offset) = (Arc::clone(&self.keyring), self.epoch, self.clock.offset());
+        let open_rows = move || rows.map(|row| open(row, &keyring, epoch, offset)).collect();
+        spawn_blocking(open_rows).map(|opened| opened.map_err(|_| StoreError::Unknown))
     }
 }
 
-fn open(row: Read, keyring: &Keyring, epoch: i64) -> Loaded {
+fn open(row: Read, keyring: &Keyring, epoch: i64, offset: Offset) -> Loaded {
     let row = match row {
         Some(Ok(row)) => row,
         Some(Err(unreadable)) => return Loaded::Unreadable(unreadable),
         None => return Loaded::Nameless,
     };
     match row.open(keyring, epoch) {
-        Ok(record) => Loaded::Session(Box::new(record)),
+        Ok(record) => Loaded::Session(Box::new(record.by_the_service(offset))),
         Err(_) => Loaded::Unreadable(Unreadable {
             id: row.id,
             version: row.version.cast_unsigned(),
@@ -62,7 +66,8 @@ fn open(row: Read, keyring: &Keyring, epoch: i64) -> Loaded {
 impl Store for SealedStore {
     fn save(&self, expected: u64, next: Arc<Session>) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
-            let row = Row::seal(&next.record(), &self.keyring, self.epoch).map_err(|_| StoreError::Unavailable)?;
+            let record = next.record().by_the_wall(self.clock.offset());
+            let row = Row::seal(&record, &self.keyring, self.epoch).map_err(|_| StoreError::Unavailable)?;
             self.writer.write(Op::Save { expected: expected.cast_signed(), row: Box::new(row) }).await
         }
         .boxed()
@@ -85,7 +90,7 @@ impl Store for SealedStore {
     }
 
     fn read(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        async move { Ok(self.writer.row(id).await?.map(|row| open(Some(row), &self.keyring, self.epoch))) }.boxed()
+        async move { Ok(self.writer.row(id).await?.map(|row| open(Some(row), &self.keyring, self.epoch, self.clock.offset()))) }.boxed()
     }
 
     fn is_ready(&self) -> BoxFuture<'_, bool> {

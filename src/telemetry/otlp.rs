@@ -66,7 +66,7 @@ impl Traces {
     fn send(&self, said: &Said, trace: TraceId, is_root: bool, lasted: Duration) {
         let root = root_of(trace);
         let (span, parent) = if is_root { (root, SpanId::INVALID) } else { (random(), root) };
-        let now = UNIX_EPOCH + Duration::from_millis(self.clock.now().as_millis());
+        let now = UNIX_EPOCH + Duration::from_millis(self.clock.wall().as_millis());
         self.processor.on_end(SpanData {
             span_context: SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE),
             parent_span_id: parent,

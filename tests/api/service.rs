@@ -18,7 +18,7 @@ use anteroom::http::site::Site;
 use anteroom::http::streams::Streams;
 use anteroom::http::{self, Api, router};
 use anteroom::kernel::session::{Session, SessionId, Terms};
-use anteroom::kernel::time::Timestamp;
+use anteroom::kernel::time::{Timestamp, WallTime};
 use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
 use anteroom::provider::dialect::Dialect;
 use anteroom::provider::gate::Limits;
@@ -296,10 +296,11 @@ pub fn grant() -> Arc<Grant> {
     Arc::new(Grant {
         access_token: "an-access-token".into(),
         token_type: "Bearer".into(),
-        expires_at: Some(Timestamp::from_millis(4_102_444_800_000)),
+        expires_at: Some(WallTime::from_millis(4_102_444_800_000)),
         refresh_token: None,
         id_token: Some("an.id.token".into()),
         scope: Some("openid".into()),
+        arrived_at: None,
         claims: Some(r#"{"sub":"248289","n":1.0}"#.into()),
     })
 }

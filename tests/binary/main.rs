@@ -2,6 +2,7 @@
 #![cfg(feature = "demo")]
 
 mod canary;
+mod clocks;
 mod commands;
 mod crowd;
 mod demo;

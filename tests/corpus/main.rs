@@ -153,6 +153,7 @@ fn tokens() -> Grant {
         refresh_token: Some(REFRESH_TOKEN.into()),
         id_token: None,
         scope: None,
+        arrived_at: None,
         claims: None,
     }
 }
@@ -211,7 +212,7 @@ fn authorized(said: Said, grant: &Grant) -> Said {
         said = said.with("scope", scope);
     }
     match grant.expires_at {
-        Some(at) => said.with("expires_in", at.since(SystemClock::start().now()).as_millis().div_ceil(1000)),
+        Some(at) => said.with("expires_in", at.since(SystemClock::start().wall()).as_millis().div_ceil(1000)),
         None => said,
     }
 }

@@ -5,13 +5,14 @@ use anteroom::demo::{IdTokens, Options};
 use anteroom::kernel::verdict::Verdict;
 use anteroom::provider::Provider;
 use jsonwebtoken::Algorithm;
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::forge::{Forge, KID, Vector, sign, with};
 use super::{Fixture, authorized, client_of, settings, settled, signing_key};
 
 fn claims(verdict: Verdict) -> Value {
-    serde_json::from_str(authorized(verdict).claims.as_deref().expect("claims")).unwrap()
+    serde_json::from_str(authorized(verdict).claims.as_ref().expect("claims").expose_secret()).unwrap()
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Bytes from a provider that means harm: whatever they are, they are read or refused.
 
-use anteroom::kernel::time::Timestamp;
+use anteroom::kernel::time::WallTime;
 use anteroom::provider::egress::Network;
 use anteroom::provider::id_token::{Decoded, Expected};
 use anteroom::provider::jwks;
@@ -11,9 +11,28 @@ use serde_json::{Value, json};
 use super::forge::{Forge, encode};
 
 fn read(token: &str) {
-    let expected = Expected { issuer: Some("{tenantid}"), client_id: "a", access_token: "b", now: Timestamp::from_millis(1) };
+    let expected = Expected {
+        issuer: Some("{tenantid}"),
+        client_id: "a",
+        access_token: "b",
+        arrived_at: WallTime::from_millis(1),
+        now: WallTime::from_millis(1),
+    };
     if let Ok(decoded) = Decoded::read(token) {
         let _ = decoded.check(&expected);
+    }
+}
+
+#[test]
+fn nothing_that_can_be_printed_shows_a_token() {
+    let (now, token) = (WallTime::from_millis(1), "an-access-token");
+    let expected = Expected { issuer: None, client_id: "tv-app", access_token: token, arrived_at: now, now };
+    let signed = jwks::Signed { algorithm: jsonwebtoken::Algorithm::RS256, kid: Some("k1"), message: token, signature: token };
+    let device_code = anteroom::kernel::verdict::DeviceCode::new("a-device-code", None, "https://id.example/token".into());
+    let sign_in = anteroom::provider::SignIn { device_code: &device_code, user_code: "WDJB-MJHT", scope: "openid" };
+    let shown = format!("{expected:?} {signed:?} {sign_in:?}");
+    for hidden in [token, "a-device-code", "WDJB-MJHT"] {
+        assert!(!shown.contains(hidden), "{shown}");
     }
 }
 

@@ -22,6 +22,7 @@ fn grant(id_token: String) -> Arc<Grant> {
         refresh_token: None,
         id_token: Some(SecretString::from(id_token)),
         scope: None,
+        arrived_at: None,
         claims: None,
     })
 }

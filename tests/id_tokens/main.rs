@@ -5,6 +5,7 @@ mod accepted;
 mod assertions;
 #[path = "../support/clock.rs"]
 mod clock;
+mod clocks;
 mod egress;
 mod forge;
 mod hostile;

@@ -83,7 +83,7 @@ async fn id_tokens_of_real_providers_are_verified() {
         provider.approve(&prompt.user_code, &prompt.verification_uri).await;
         reaches(&app, session.id(), Status::Authorized).await;
         let grant = app.sessions.claim(session.id(), None).await.unwrap();
-        let claims: Value = serde_json::from_str(grant.claims.as_deref().expect("verified claims")).unwrap();
+        let claims: Value = serde_json::from_str(grant.claims.as_ref().expect("verified claims").expose_secret()).unwrap();
         assert_eq!(claims["iss"], provider.issuer());
         assert!(!claims["sub"].as_str().unwrap().is_empty());
         let header = grant.id_token.as_ref().unwrap().expose_secret().split('.').next().unwrap().to_owned();

@@ -13,6 +13,7 @@ use anteroom::provider::exchange::client_for;
 use anteroom::provider::oauth::OAuthProvider;
 use anteroom::sessions::{Create, Quota};
 use anteroom::store::memory::MemoryStore;
+use secrecy::ExposeSecret;
 
 use super::{settings, within};
 
@@ -95,7 +96,7 @@ async fn verified_claims_are_handed_over_with_the_tokens() {
     let session = service.begin().await;
     service.reaches(session.id(), Status::Authorized).await;
     let grant = service.app.sessions.claim(session.id(), None).await.unwrap();
-    let claims: serde_json::Value = serde_json::from_str(grant.claims.as_deref().unwrap()).unwrap();
+    let claims: serde_json::Value = serde_json::from_str(grant.claims.as_ref().unwrap().expose_secret()).unwrap();
     assert_eq!(claims["sub"], "demo-person");
     assert!(service.revoked().is_empty());
 }

@@ -1,7 +1,7 @@
 //! Sign-ins at a provider that behaves as real ones were seen to, with the waits measured there.
 //!
-//! Steps of the wall clock need no scenario: nothing but the clock's start reads it (`src/clock.rs`), so there is nothing that a
-//! step could reach.
+//! Steps of the wall clock need no scenario: no pace or deadline reads it. What is shown or compared by it is tested with the shipped
+//! binary (`tests/binary/clocks.rs`).
 #![cfg(feature = "demo")]
 
 #[path = "../support/clock.rs"]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anteroom::kernel::pace::Jitter;
 use anteroom::kernel::session::record::Record;
 use anteroom::kernel::session::{Due, Errand, Refused, Session, SessionId, State, Status};
-use anteroom::kernel::time::Timestamp;
+use anteroom::kernel::time::{Offset, Timestamp};
 use anteroom::kernel::verdict::{Failure, Verdict};
 use anteroom::sessions::{Create, CreateError, Idempotency, Observer, Quota, Restored, Sessions};
 use anteroom::store::Store;
@@ -118,6 +118,67 @@ fn no_more_revisions_are_seen_unsaved_than_a_restart_adds() {
         assert!(unsaved < 1_000, "{unsaved} after {flip} times");
     }
     assert!(session.revision() > 4_000, "{}", session.revision());
+}
+
+#[test]
+fn a_clock_that_was_set_back_makes_nothing_last_longer_than_it_may() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    for stage in Stage::ALL {
+        let mut record = sample::in_stage(stage, ID).record();
+        // The longest that is left of each, once the clock was set back by a day.
+        let now = START - DAY;
+        assert!(record.cut(now, &TERMS) || stage == Stage::Starting, "{stage:?}");
+        assert!(record.opened_at <= now);
+        assert!(!record.clone().cut(now, &TERMS), "{stage:?}: once is enough");
+        let Some(session) = restored(record.clone(), now, 0) else { continue };
+        let prompt = session.prompt().expect("it has a code");
+        assert_eq!(prompt.expires_at <= now + LIFETIME, stage == Stage::Pending, "{stage:?}");
+        assert!(prompt.expires_at <= now + DAY, "{stage:?}");
+        assert!(session.creation().is_none_or(|creation| creation.until <= now + minutes(10)), "{stage:?}");
+        match session.state() {
+            State::Authorized { claim_by, .. } => assert_eq!(*claim_by, now + TERMS.claim_ttl),
+            State::Claimed { at, held } => {
+                assert_eq!(*at, now);
+                assert!(held.as_ref().is_none_or(|held| held.until == now + minutes(1)));
+            }
+            State::Denied { at } | State::Expired { at } | State::Cancelled { at } | State::Failed { at, .. } => assert_eq!(*at, now),
+            State::Starting | State::Pending(_) | State::Verifying(_) => {}
+        }
+        // Whatever it is, time alone ends it.
+        let over = sample::lapsed(session, now + DAY + minutes(61));
+        assert!(over.is_settled() || matches!(stage, Stage::Pending | Stage::Verifying), "{stage:?}");
+    }
+}
+
+#[test]
+fn what_cannot_last_too_long_is_as_it_was() {
+    for stage in Stage::ALL {
+        let mut record = sample::in_stage(stage, ID).record();
+        let before = sample::told(&record);
+        assert!(!record.cut(START + Duration::from_secs(30), &TERMS), "{stage:?}");
+        assert_eq!(sample::told(&record), before, "{stage:?}");
+    }
+}
+
+#[tokio::test]
+async fn times_are_stored_by_the_wall_clock() {
+    let (database, clock) = (Database::sqlite(), ManualClock::starting_at(START));
+    let id = |stage: Stage| Uuid::from_u128(stage as u128);
+    let as_they_were = |shift: i64| {
+        let told = |stage| sample::told(&sample::in_stage(stage, id(stage)).record().by_the_wall(Offset::from_millis(shift)));
+        Stage::ALL.map(|stage| (id(stage), told(stage))).to_vec()
+    };
+    let store = database.open(clock.as_clock()).await.expect("a new database");
+    clock.set_wall_ahead(120_000);
+    for stage in Stage::ALL {
+        put(&store, &sample::in_stage(stage, id(stage))).await;
+    }
+    assert_eq!(contents(&store).await, as_they_were(0), "for whoever counts on, nothing has changed");
+    store.close().await;
+    drop(store);
+    let next = database.open(ManualClock::starting_at(START + Duration::from_secs(120)).as_clock()).await.expect("the same database");
+    assert_eq!(contents(&next).await, as_they_were(120_000), "the next start begins with the right time");
 }
 
 #[test]

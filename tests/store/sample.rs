@@ -6,7 +6,7 @@ use std::time::Duration;
 use anteroom::kernel::pace::Jitter;
 use anteroom::kernel::session::record::Record;
 use anteroom::kernel::session::{Attempt, Creation, Lapsed, Opening, Session, State, Terms};
-use anteroom::kernel::time::Timestamp;
+use anteroom::kernel::time::{Timestamp, WallTime};
 use anteroom::kernel::verdict::{Began, DeviceCode, Grant, Prompt, Verdict};
 use secrecy::ExposeSecret;
 use uuid::Uuid;
@@ -78,10 +78,11 @@ pub fn grant() -> Arc<Grant> {
     Arc::new(Grant {
         access_token: SECRETS[2].into(),
         token_type: "Bearer".into(),
-        expires_at: Some(START + Duration::from_secs(3600)),
+        expires_at: Some(WallTime::from_millis(START.as_millis()) + Duration::from_secs(3600)),
         refresh_token: Some(SECRETS[3].into()),
         id_token: Some(SECRETS[4].into()),
         scope: Some("openid".into()),
+        arrived_at: None,
         claims: Some(r#"{"sub":"subject-4711"}"#.into()),
     })
 }
@@ -147,9 +148,9 @@ pub fn told(record: &Record) -> String {
     let grant = |grant: Option<&Grant>| {
         let secret = |secret: &secrecy::SecretString| secret.expose_secret().to_owned();
         grant.map(|grant| {
-            let Grant { access_token, token_type, expires_at, refresh_token, id_token, scope, claims } = grant;
+            let Grant { access_token, token_type, expires_at, refresh_token, id_token, scope, arrived_at, claims } = grant;
             let secrets = (secret(access_token), refresh_token.as_ref().map(secret), id_token.as_ref().map(secret));
-            format!("{secrets:?} {token_type} {expires_at:?} {scope:?} {claims:?}")
+            format!("{secrets:?} {token_type} {expires_at:?} {scope:?} {arrived_at:?} {:?}", claims.as_ref().map(secret))
         })
     };
     let secrets = &record.secrets;
@@ -161,5 +162,6 @@ pub fn told(record: &Record) -> String {
     let creation = secrets.creation.as_ref().map(|secret| secret.expose_secret().to_owned());
     let secrets = (device_code, grant(secrets.grant.as_deref()), creation, revocations);
     let Record { id, version, provider, caller, opened_at, facts, .. } = record;
-    format!("{id} {version} {provider} {caller:?} {opened_at:?} {facts:?} {secrets:?}")
+    let facts = serde_json::to_string(facts).expect("facts are JSON");
+    format!("{id} {version} {provider} {caller:?} {opened_at:?} {facts} {secrets:?}")
 }

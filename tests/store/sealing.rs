@@ -1,5 +1,9 @@
 //! Whatever is changed from outside does not open.
 
+use std::sync::Arc;
+
+use anteroom::kernel::time::WallTime;
+use anteroom::kernel::verdict::Grant;
 use anteroom::store::row::Row;
 use anteroom::store::seal::Keyring;
 use uuid::Uuid;
@@ -235,4 +239,34 @@ fn a_file_that_is_no_keyring_is_refused_and_not_shown() {
         assert!(Keyring::rotate(&path).is_err());
         assert_eq!(std::fs::read_to_string(&path).expect("it is there"), text, "left as it is");
     }
+}
+
+#[test]
+fn nothing_that_can_be_printed_shows_more_than_it_may() {
+    let scratch = Scratch::default();
+    let keyring = keyring(&scratch);
+    // The code that the person types, the claims, and what people wrote.
+    let hidden = ["WDJB-MJHT", "subject-4711", "Living-room TV"];
+    let hidden = || SECRETS.into_iter().chain(hidden);
+    for stage in Stage::ALL {
+        let session = sample::in_stage(stage, ID);
+        let record = session.record();
+        let row = Row::seal(&record, &keyring, EPOCH).expect("randomness");
+        let shown = format!("{session:?} {record:?} {row:?} {:?} {:?}", session.prompt(), sample::grant());
+        assert!(shown.contains("Timestamp(") && shown.contains("acme"), "{shown}");
+        for text in hidden() {
+            assert!(!shown.contains(text), "{stage:?} shows {text}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn when_tokens_arrived_is_kept_with_them() {
+    let scratch = Scratch::default();
+    let keyring = keyring(&scratch);
+    let mut record = sample::in_stage(Stage::Verifying, ID).record();
+    let arrived_at = Some(WallTime::from_millis(sample::START.as_millis()));
+    record.secrets.grant = Some(Arc::new(Grant { arrived_at, ..Grant::clone(&sample::grant()) }));
+    let opened = Row::seal(&record, &keyring, EPOCH).expect("randomness").open(&keyring, EPOCH).expect("our own row");
+    assert_eq!(opened.secrets.grant.expect("its tokens").arrived_at, arrived_at);
 }

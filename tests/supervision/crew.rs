@@ -121,7 +121,7 @@ impl Children for Crew {
             Child::Scheduler => {
                 let watchdog = self.watchdog.clone();
                 let start = move |id, pass| watchdog.start(Child::Poller(id), Some(pass));
-                self.doom(scheduler::run(sessions, providers, start, beat).boxed())
+                self.doom(scheduler::run(sessions, providers, start, || {}, beat).boxed())
             }
         }
     }
@@ -175,6 +175,7 @@ impl Provider for Notary {
             refresh_token: None,
             id_token: None,
             scope: None,
+            arrived_at: None,
             claims: None,
         };
         let approved = self.approves.load(Ordering::SeqCst);

@@ -1,12 +1,12 @@
 //! The scheduler dies.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anteroom::clock::Clock;
 use anteroom::kernel::session::Status;
-use anteroom::kernel::time::Timestamp;
+use anteroom::kernel::time::{Offset, Timestamp};
 use futures_util::future::BoxFuture;
 
 use crate::clock::ManualClock;
@@ -82,4 +82,40 @@ async fn a_scheduler_that_crashed_goes_on_from_the_table() {
     trap.clock.advance_to(rig.due(&sign_in));
     eventually("it is polled", || rig.status(&sign_in) == Status::Authorized).await;
     assert!(rig.app.health().watchdog_is_ready());
+}
+
+/// Counts how often somebody asks where the wall clock is.
+#[derive(Clone, Default)]
+struct Counted {
+    clock: ManualClock,
+    looks: Arc<AtomicUsize>,
+}
+
+impl Clock for Counted {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn offset(&self) -> Offset {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.clock.offset()
+    }
+
+    fn sleep_until(&self, deadline: Timestamp) -> BoxFuture<'static, ()> {
+        self.clock.sleep_until(deadline)
+    }
+}
+
+#[tokio::test]
+async fn that_somebody_set_the_wall_clock_is_noticed_without_being_asked() {
+    let counted = Counted::default();
+    let rig = Rig::with(Setup::on(counted.clone())).await;
+    for _ in 0..3 {
+        let longest = counted.now() + LONGEST_SLEEP;
+        within(counted.clock.sleeper(|deadline| deadline == longest)).await;
+        let before = counted.looks.load(Ordering::SeqCst);
+        counted.clock.advance_to(longest);
+        eventually("it is looked at", || counted.looks.load(Ordering::SeqCst) > before).await;
+    }
+    drop(rig);
 }

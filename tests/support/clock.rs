@@ -1,4 +1,4 @@
-//! A clock that stands still until the test moves it.
+//! A clock that stands still until the test moves it, and a wall clock that the test can set.
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use anteroom::clock::Clock;
-use anteroom::kernel::time::Timestamp;
+use anteroom::kernel::time::{Offset, Timestamp};
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
@@ -25,6 +25,7 @@ struct Shared {
 
 struct State {
     now: Timestamp,
+    offset: Offset,
     next_id: u64,
     /// By deadline, then in the order of arrival.
     sleepers: BTreeMap<(Timestamp, u64), Waker>,
@@ -39,7 +40,7 @@ impl Default for ManualClock {
 
 impl ManualClock {
     pub fn starting_at(now: Timestamp) -> Self {
-        let state = State { now, next_id: 0, sleepers: BTreeMap::new() };
+        let state = State { now, offset: Offset::ZERO, next_id: 0, sleepers: BTreeMap::new() };
         Self(Arc::new(Shared { state: Mutex::new(state), somebody_slept: Notify::new() }))
     }
 
@@ -57,6 +58,11 @@ impl ManualClock {
     /// Moves the time to `to`; never back.
     pub fn advance_to(&self, to: Timestamp) {
         self.move_time(|now| now.max(to));
+    }
+
+    /// Sets the wall clock so far ahead of the time that this clock counts, or behind it. Nothing else notices.
+    pub fn set_wall_ahead(&self, millis: i64) {
+        self.lock().offset = Offset::from_millis(millis);
     }
 
     /// Advances to the earliest deadline and returns it; `None` if nobody sleeps.
@@ -108,6 +114,10 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         self.lock().now
+    }
+
+    fn offset(&self) -> Offset {
+        self.lock().offset
     }
 
     fn sleep_until(&self, deadline: Timestamp) -> BoxFuture<'static, ()> {

@@ -4,7 +4,9 @@
 //! was loaded, with an answer that nobody saw.
 
 mod digest;
+mod times;
 
+use core::fmt;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -31,7 +33,7 @@ pub struct Record {
 }
 
 /// Nothing in here is secret.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
     scope: Arc<str>,
@@ -46,6 +48,20 @@ pub struct Facts {
     #[serde(default, skip_serializing_if = "is_none")]
     renewals: u8,
     state: StateFacts,
+}
+
+/// As of [`Opening`]: without the label.
+impl fmt::Debug for Facts {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Facts")
+            .field("scope", &self.scope)
+            .field("prompt", &self.prompt)
+            .field("revocations", &self.revocations)
+            .field("renewals", &self.renewals)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What can be used to get tokens, or is one.
@@ -167,6 +183,11 @@ impl Session {
         let extras = Extras { creation, revocations, renewal: Renewal::restored(facts.renewals) };
         let kept = Kept { opening, opened_at, version, revision, prompt: facts.prompt, extras: extras.shared(), state };
         Ok(Some(Self { polling, ..Self::from(kept) }))
+    }
+
+    /// It is to be stored as it is now, though nothing has happened to it.
+    pub fn stored_again(self) -> Self {
+        self.durably()
     }
 
     /// What takes the place of a stored session that cannot be read: `failed`, and nobody's. It is the next version after

@@ -3,10 +3,10 @@ use secrecy::ExposeSecret;
 
 use super::*;
 
-const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const NOW: WallTime = WallTime::from_millis(1_700_000_000_000);
 
 fn answer(status: u16, body: &str) -> Answer {
-    Answer { status, received_at: NOW, retry_after: None, body: body.as_bytes().to_vec() }
+    Answer { status, received_at: NOW, date: None, retry_after: None, body: body.as_bytes().to_vec() }
 }
 
 fn limited(status: u16, body: &str) -> Answer {
@@ -281,7 +281,7 @@ fn a_complaint_never_repeats_what_the_provider_wrote() {
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(status in 100u16..1000, body in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let answer = Answer { status, received_at: NOW, retry_after: None, body };
+        let answer = Answer { status, received_at: NOW, date: None, retry_after: None, body };
         refusal(&answer, &Dialect::RFC8628);
         verdict(&Ok(answer), &Dialect::RFC8628);
     }

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::kernel::time::WallTime;
 
 const ISSUER: &str = "https://id.example/tenant";
 
@@ -17,7 +18,7 @@ fn document() -> Value {
 }
 
 fn answer(status: u16, body: impl ToString) -> Answer {
-    Answer { status, received_at: Timestamp::default(), retry_after: None, body: body.to_string().into_bytes() }
+    Answer { status, received_at: WallTime::default(), date: None, retry_after: None, body: body.to_string().into_bytes() }
 }
 
 fn with(name: &str, value: Value) -> Result<Metadata, Problem> {
@@ -114,7 +115,7 @@ fn of_two_problems_the_telling_one_is_reported() {
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(status in 100u16..1000, body in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = parse(&Answer { status, received_at: Timestamp::default(), retry_after: None, body }, ISSUER, true);
+        let _ = parse(&Answer { status, received_at: WallTime::default(), date: None, retry_after: None, body }, ISSUER, true);
     }
 
     #[test]

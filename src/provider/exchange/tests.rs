@@ -2,8 +2,13 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::process::Command;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use reqwest::header::HeaderName;
+
 use super::*;
 use crate::clock::SystemClock;
+use crate::kernel::time::Offset;
 use crate::provider::script::{Server, keep_silent, reply};
 
 /// Long enough for loopback, short enough to wait for.
@@ -201,7 +206,7 @@ fn no_url_is_in_the_words_for_a_failure() {
 #[test]
 fn retry_after_is_seconds_or_a_date_and_at_most_an_hour() {
     // Sun, 06 Nov 1994 08:49:37 GMT
-    let now = Timestamp::from_millis(784_111_777_000);
+    let now = WallTime::from_millis(784_111_777_000);
     let rows = [
         ("7", Some(7)),
         (" 120 ", Some(120)),
@@ -223,4 +228,49 @@ fn retry_after_is_seconds_or_a_date_and_at_most_an_hour() {
         assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text}");
     }
     assert_eq!(retry_after(&HeaderMap::new(), now), None);
+}
+
+/// Its wall clock is ahead.
+struct SetAhead(Offset);
+
+impl Clock for SetAhead {
+    fn now(&self) -> Timestamp {
+        // Sun, 06 Nov 1994 08:49:37 GMT
+        Timestamp::from_millis(784_111_777_000)
+    }
+
+    fn offset(&self) -> Offset {
+        self.0
+    }
+
+    fn sleep_until(&self, _: Timestamp) -> BoxFuture<'static, ()> {
+        core::future::pending().boxed()
+    }
+}
+
+#[tokio::test]
+async fn dates_are_compared_with_the_wall_clock_as_it_is_now() {
+    let server = Server::start(|_, stream| {
+        reply(stream, 503, "Retry-After: Sun, 06 Nov 1994 08:52:07 GMT\r\nDate: Sun, 06 Nov 1994 08:51:37 GMT\r\n", "");
+    });
+    for (ahead, wait) in [(0, 150), (120_000, 30), (-60_000, 210)] {
+        let clock = Arc::new(SetAhead(Offset::from_millis(ahead)));
+        let answer = Exchange::new(client(None).unwrap(), clock).get(server.at("token")).await.unwrap();
+        assert_eq!(answer.retry_after, Some(Duration::from_secs(wait)));
+        assert_eq!(Offset::ahead(answer.date.unwrap(), answer.received_at), Offset::from_millis(120_000 - ahead));
+    }
+}
+
+#[test]
+fn what_a_cache_kept_is_as_much_older_as_it_says() {
+    let date = |headers: &[(HeaderName, &'static str)]| {
+        let headers = headers.iter().map(|(name, text)| (name.clone(), HeaderValue::from_static(text)));
+        date(&HeaderMap::from_iter(headers)).map(WallTime::as_millis)
+    };
+    let made = "Sun, 06 Nov 1994 08:49:37 GMT";
+    assert_eq!(date(&[(DATE, made)]), Some(784_111_777_000));
+    assert_eq!(date(&[(DATE, made), (AGE, "3600")]), Some(784_115_377_000));
+    assert_eq!(date(&[(DATE, made), (AGE, "old")]), Some(784_111_777_000));
+    assert_eq!(date(&[(DATE, "yesterday")]), None);
+    assert_eq!(date(&[]), None);
 }

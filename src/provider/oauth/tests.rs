@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::*;
-use crate::kernel::time::Timestamp;
+use crate::kernel::time::{Offset, Timestamp};
 use crate::provider::dialect::Dialect;
 use crate::provider::exchange::{self, Patience};
 use crate::provider::gate::Limits;
@@ -173,7 +173,7 @@ async fn tokens_arrive_with_an_absolute_lifetime() {
     let (provider, _) = provider(named(&server));
     let device_code = DeviceCode::new("dc", None, server.at("token").as_str().into());
     match Provider::ask(&provider, sign_in(&device_code)).await {
-        Verdict::Authorized(grant) => assert_eq!(grant.expires_at, Some(NOW + Duration::from_secs(60))),
+        Verdict::Authorized(grant) => assert_eq!(grant.expires_at, Some(Offset::ZERO.wall(NOW + Duration::from_secs(60)))),
         other => panic!("{other:?}"),
     }
 }
@@ -318,6 +318,7 @@ fn grant() -> Grant {
         refresh_token: Some("rt".into()),
         id_token: None,
         scope: None,
+        arrived_at: None,
         claims: None,
     }
 }
