@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anteroom::app::lockup;
 use anteroom::app::service::{Service, providers};
 use anteroom::check::{Row, render};
 use anteroom::cli::{Cli, Command, ConfigFile, Keys};
@@ -35,6 +37,8 @@ static ALLOCATOR_SETTINGS: &[u8; 106] =
 const FAILURE: u8 = 1;
 /// What was asked for makes no sense.
 const USAGE: u8 = 2;
+/// A minute, in all, until a process in which nothing runs ends itself.
+const LOCKUP_SLICE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -118,6 +122,9 @@ async fn serve(service: Service) -> ExitCode {
     }
     if let Some(address) = service.admin_address() {
         tell(format_args!("metrics on http://{address}/metrics"));
+    }
+    if let Err(error) = lockup::guard(service.app().rounds(), LOCKUP_SLICE, FAILURE) {
+        return refuse(FAILURE, format_args!("a thread cannot be started: {error}"));
     }
     match service.run(shutdown).await {
         Ok(()) => ExitCode::SUCCESS,
