@@ -50,6 +50,8 @@ pub struct Config {
     pub callers: Vec<Caller>,
     /// `[http]`, `ANTEROOM_HTTP__…`
     pub http: HttpSettings,
+    /// What is no error, and should be otherwise all the same: one line each, which starts with the key.
+    pub warnings: Vec<String>,
 }
 
 /// Where the durable copy of the sessions is: `store.url`, `ANTEROOM_STORE__URL`. Default `sqlite://anteroom.db`.
@@ -103,8 +105,8 @@ impl Config {
         };
         let config = Self::read(Section::root(entries, &errors));
         match errors.into_lines() {
-            lines if lines.is_empty() => Ok(config),
-            lines => Err(ConfigErrors(lines)),
+            (lines, warnings) if lines.is_empty() => Ok(Self { warnings, ..config }),
+            (lines, _) => Err(ConfigErrors(lines)),
         }
     }
 
@@ -129,7 +131,8 @@ impl Config {
         let callers = caller::read_all(caller_sections, &names);
         let http = HttpSettings::read(root.section("http"));
         let terms = Terms { claim_ttl, retention };
-        let config = Self { listen, admin_listen, allow_anonymous, terms, max_sessions, store, providers, callers, http };
+        let config =
+            Self { listen, admin_listen, allow_anonymous, terms, max_sessions, store, providers, callers, http, warnings: Vec::new() };
 
         if names.is_empty() {
             root.report("providers", "none is configured; add [providers.NAME] with an issuer and a client_id");

@@ -13,7 +13,7 @@ use anteroom::clock::SystemClock;
 use anteroom::config::{Config, environment};
 use anteroom::keys::CallerKey;
 use anteroom::shutdown::{Shutdown, Signals};
-use anteroom::store::seal::Keyring;
+use anteroom::store::seal::{self, Keyring};
 use anteroom::{healthcheck, http, login, telemetry};
 use clap::Parser;
 use tikv_jemallocator::Jemalloc;
@@ -90,6 +90,13 @@ async fn run(command: Command) -> ExitCode {
             },
             Err(error) => refuse(FAILURE, format_args!("no key can be made: {error}")),
         },
+        Command::Keys(Keys::New) => match seal::new_file() {
+            Ok(text) => match io::stdout().write_all(text.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => refuse(FAILURE, format_args!("the key file could not be written: {error}")),
+            },
+            Err(error) => refuse(FAILURE, format_args!("no key can be made: {error}")),
+        },
         Command::Keys(Keys::Rotate(file)) => match load(&file) {
             Ok(config) => rotate(&config),
             Err(exit) => exit,
@@ -137,6 +144,9 @@ async fn serve(service: Service) -> ExitCode {
 }
 
 async fn check(config: &Config) -> ExitCode {
+    for warning in &config.warnings {
+        tell(format_args!("warning: {warning}"));
+    }
     let providers = match providers(&config.providers, &SystemClock::start()) {
         Ok(providers) => providers,
         Err(error) => return refuse(FAILURE, error),
