@@ -65,8 +65,11 @@ async fn a_lifetime_is_read_as_it_comes_and_kept_within_reason() {
         (Some(json!(900.0)), 900),
         (None, 1800),
         (Some(json!(null)), 1800),
-        (Some(json!(0)), 30),
-        (Some(json!(-1)), 30),
+        (Some(json!(0)), 1),
+        (Some(json!(-1)), 1),
+        (Some(json!(0.5)), 1),
+        (Some(json!(3)), 3),
+        (Some(json!(14)), 14),
         (Some(json!(u64::MAX)), DAY),
     ];
     for (value, seconds) in cases {

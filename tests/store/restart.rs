@@ -123,7 +123,7 @@ fn a_pending_revocation_goes_on() {
 #[test]
 fn a_revocation_whose_time_is_over_is_dropped() {
     let session = restored(sample::in_stage(Stage::Revoking, ID).record(), START + Duration::from_secs(2 * 3600), 0).expect("it goes on");
-    assert!(session.record().secrets.revocation.is_none());
+    assert!(session.record().secrets.revocations.is_empty());
     assert!(matches!(session.due(&TERMS), Some((_, Due::Lapse))));
 }
 
@@ -133,7 +133,7 @@ fn tokens_that_wait_for_their_verification_go_on_waiting() {
     let session = restored(sample::in_stage(Stage::Verifying, ID).record(), soon, 0).expect("it goes on");
     let (session, announced) = session.attempt(soon).expect("it is due");
     let Some((attempt, Errand::Verify(grant))) = announced else { panic!("not to be verified") };
-    let verified = session.report(attempt, Verdict::Authorized(grant), soon, Jitter(0), &TERMS).expect("the attempt is open");
+    let verified = session.verified(attempt, Verdict::Authorized(grant), soon, &TERMS).expect("the attempt is open");
     assert_eq!(verified.status(), Status::Authorized);
 }
 
@@ -159,7 +159,7 @@ fn a_record_that_contradicts_itself_is_refused() {
     assert!(without(Stage::Authorized, |record| record.secrets.grant = None));
     assert!(without(Stage::Held, |record| record.secrets.grant = None));
     assert!(without(Stage::Denied, |record| record.secrets.grant = Some(sample::grant())));
-    assert!(without(Stage::Revoking, |record| record.secrets.revocation = None));
+    assert!(without(Stage::Revoking, |record| record.secrets.revocations.clear()));
 }
 
 // === all of them ===
@@ -189,6 +189,10 @@ impl Observer for Heard {
     }
     fn gone(&self, session: &Session) {
         self.0.lock().expect("no panic").push(("gone", session.id()));
+    }
+    fn forgotten_early(&self, _: usize) {}
+    fn stranded(&self, id: SessionId) {
+        self.0.lock().expect("no panic").push(("stranded", id));
     }
 }
 

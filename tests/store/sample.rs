@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anteroom::kernel::pace::Jitter;
 use anteroom::kernel::session::record::Record;
-use anteroom::kernel::session::{Attempt, Creation, Lapsed, Opening, Session, Terms};
+use anteroom::kernel::session::{Attempt, Creation, Errand, Lapsed, Opening, Session, Terms};
 use anteroom::kernel::time::Timestamp;
 use anteroom::kernel::verdict::{Began, DeviceCode, Grant, Prompt, Verdict};
 use secrecy::ExposeSecret;
@@ -99,8 +99,13 @@ pub fn pending(id: Uuid) -> Session {
 /// Asks when it is due and reports `verdict` at once.
 pub fn polled(session: Session, verdict: Verdict) -> Session {
     let now = session.next_poll_at().expect("it is pending");
-    let (session, attempt) = announced(session, now);
-    session.report(attempt, verdict, now, Jitter(0), &TERMS).expect("the attempt is open")
+    let (session, announced) = session.attempt(now).expect("an attempt is due");
+    let (attempt, errand) = announced.expect("no attempt was open");
+    let reported = match errand {
+        Errand::Verify(_) => session.verified(attempt, verdict, now, &TERMS),
+        _ => session.report(attempt, verdict, now, Jitter(0), &TERMS),
+    };
+    reported.expect("the attempt is open")
 }
 
 pub fn authorized(id: Uuid) -> Session {
@@ -139,10 +144,10 @@ pub fn lapsed(mut session: Session, now: Timestamp) -> Session {
 
 /// All of a record as text, secrets included.
 pub fn told(record: &Record) -> String {
-    let grant = |grant: &Option<Arc<Grant>>| {
+    let grant = |grant: Option<&Arc<Grant>>| {
         let secret = |secret: &secrecy::SecretString| secret.expose_secret().to_owned();
-        grant.as_deref().map(|grant| {
-            let Grant { access_token, token_type, expires_at, refresh_token, id_token, scope, claims } = grant;
+        grant.map(|grant| {
+            let Grant { access_token, token_type, expires_at, refresh_token, id_token, scope, claims } = &**grant;
             let secrets = (secret(access_token), refresh_token.as_ref().map(secret), id_token.as_ref().map(secret));
             format!("{secrets:?} {token_type} {expires_at:?} {scope:?} {claims:?}")
         })
@@ -153,7 +158,8 @@ pub fn told(record: &Record) -> String {
         .as_deref()
         .map(|code| (code.expose_code().to_owned(), code.expose_code_verifier().map(str::to_owned), code.token_endpoint.to_string()));
     let creation = secrets.creation.as_ref().map(|secret| secret.expose_secret().to_owned());
-    let secrets = (device_code, grant(&secrets.grant), creation, grant(&secrets.revocation));
+    let revocations: Vec<_> = secrets.revocations.iter().map(|revoked| grant(Some(revoked))).collect();
+    let secrets = (device_code, grant(secrets.grant.as_ref()), creation, revocations);
     let Record { id, version, revision, provider, caller, opened_at, facts, .. } = record;
     format!("{id} {version} {revision} {provider} {caller:?} {opened_at:?} {facts:?} {secrets:?}")
 }

@@ -17,7 +17,7 @@ fn keyring(scratch: &Scratch) -> Keyring {
 fn full_row(keyring: &Keyring) -> Row {
     let mut record = sample::pending(ID).record();
     record.secrets.grant = Some(sample::grant());
-    record.secrets.revocation = Some(sample::grant());
+    record.secrets.revocations = vec![sample::grant()];
     Row::seal(&record, keyring).expect("randomness")
 }
 

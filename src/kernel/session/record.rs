@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     Creation, Digest, Extras, Held, Kept, Opening, Pending, Polling, Renewal, Revocation, Session, SessionId, State, Status, Verifying,
@@ -40,11 +40,8 @@ pub struct Facts {
     secret: Digest,
     prompt: Option<Prompt>,
     creation: Option<CreationFacts>,
-    /// Up to schema 2, where there was one at most.
-    #[serde(default, skip_serializing)]
-    revoke_until: Option<Timestamp>,
-    /// Until when each of the revocations is tried.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Until when each of the revocations is tried. Up to schema 2 there was one at most, under another name.
+    #[serde(default, alias = "revoke_until", deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     revocations: Vec<Timestamp>,
     #[serde(default, skip_serializing_if = "is_none")]
     renewals: u8,
@@ -103,6 +100,19 @@ fn is_none(renewals: &u8) -> bool {
     *renewals == 0
 }
 
+fn one_or_many<'de, D: Deserializer<'de>>(untils: D) -> Result<Vec<Timestamp>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Untils {
+        Many(Vec<Timestamp>),
+        One(Option<Timestamp>),
+    }
+    Ok(match Untils::deserialize(untils)? {
+        Untils::Many(untils) => untils,
+        Untils::One(until) => until.into_iter().collect(),
+    })
+}
+
 /// The parts of a record contradict each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Contradiction;
@@ -138,11 +148,10 @@ impl Session {
             (None, None) => None,
             _ => return Err(Contradiction),
         };
-        let untils: Vec<Timestamp> = facts.revoke_until.into_iter().chain(facts.revocations).collect();
-        if untils.len() != revocations.len() {
+        if facts.revocations.len() != revocations.len() {
             return Err(Contradiction);
         }
-        let revocations = revocations.into_iter().zip(untils).map(|(grant, until)| Revocation { grant, next_at: now, until });
+        let revocations = revocations.into_iter().zip(facts.revocations).map(|(grant, until)| Revocation { grant, next_at: now, until });
         let revocations = revocations.filter(|revocation| now < revocation.until).collect();
         let opening = Opening { id, provider, caller, scope: facts.scope, label: facts.label, secret: facts.secret };
         let polling = match &state {
@@ -198,7 +207,6 @@ impl Kept {
                     fingerprint: *fingerprint,
                     until: *until,
                 }),
-                revoke_until: None,
                 revocations: revocations.iter().map(|revocation| revocation.until).collect(),
                 renewals: renewal.map_or(0, |renewal| renewal.made),
                 state,
