@@ -3,6 +3,7 @@
 #[cfg(feature = "demo")]
 pub mod demo;
 mod files;
+pub mod lockup;
 mod observer;
 mod parting;
 pub mod service;
@@ -30,7 +31,7 @@ use crate::provider::{Provider, Providers, Upstream};
 use crate::scheduler;
 use crate::sessions::{Quota, Restored, Sessions};
 use crate::store::{Store, StoreError};
-use crate::watchdog::{Beat, Children, Event, Watchdog, watchdog};
+use crate::watchdog::{Beat, Children, Event, Rounds, Watchdog, watchdog};
 
 /// What a running service is made of.
 pub struct Parts {
@@ -165,6 +166,11 @@ impl App {
         }
     }
 
+    /// For [`lockup::guard`].
+    pub fn rounds(&self) -> Rounds {
+        self.watchdog.rounds()
+    }
+
     /// How often the poller of a session crashed so far.
     pub fn crashes(&self) -> impl Fn(SessionId) -> u32 + Send + Sync + 'static {
         let crashes = Arc::clone(&self.crashes);
@@ -254,5 +260,9 @@ impl Children for Crew {
 
     fn observe(&self, event: &Event<Child>) {
         observer::observe(event, &self.metrics, &self.crashes);
+        // Nobody can start another beside it, so no sign-in is polled any more.
+        if matches!(event, Event::Stuck { key: Child::Scheduler }) {
+            self.broken.cancel();
+        }
     }
 }

@@ -64,6 +64,8 @@ pub enum Keys {
         #[arg(value_parser = caller_name)]
         name: String,
     },
+    /// Write a new key file to stdout, such as for a Secret of Kubernetes; elsewhere the first start makes it
+    New,
     /// Add a new key to the key file; it seals from the next start on, the old ones still open
     Rotate(ConfigFile),
 }

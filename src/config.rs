@@ -57,6 +57,8 @@ pub struct Config {
     pub callers: Vec<Caller>,
     /// `[http]`, `ANTEROOM_HTTP__…`
     pub http: HttpSettings,
+    /// What is no error, and should be otherwise all the same: one line each, which starts with the key.
+    pub warnings: Vec<String>,
 }
 
 /// Where the durable copy of the sessions is: `store.url`, `ANTEROOM_STORE__URL`. Default `sqlite://anteroom.db`.
@@ -111,8 +113,8 @@ impl Config {
         };
         let config = Self::read(Section::root(entries, &errors));
         match errors.into_lines() {
-            lines if lines.is_empty() => Ok(config),
-            lines => Err(ConfigErrors(lines)),
+            (lines, warnings) if lines.is_empty() => Ok(Self { warnings, ..config }),
+            (lines, _) => Err(ConfigErrors(lines)),
         }
     }
 
@@ -151,6 +153,7 @@ impl Config {
             providers,
             callers,
             http,
+            warnings: Vec::new(),
         };
 
         if names.is_empty() {

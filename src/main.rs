@@ -4,7 +4,9 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anteroom::app::lockup;
 use anteroom::app::service::{Service, providers};
 use anteroom::check::{Row, render};
 use anteroom::cli::{Cli, Command, ConfigFile, Keys};
@@ -12,7 +14,7 @@ use anteroom::clock::SystemClock;
 use anteroom::config::{Config, StoreSettings, environment};
 use anteroom::keys::CallerKey;
 use anteroom::shutdown::{Shutdown, Signals};
-use anteroom::store::seal::Keyring;
+use anteroom::store::seal::{self, Keyring};
 use anteroom::store::sqlite;
 use anteroom::{healthcheck, http, login, telemetry};
 use clap::Parser;
@@ -37,6 +39,8 @@ static ALLOCATOR_SETTINGS: &[u8; 106] =
 const FAILURE: u8 = 1;
 /// What was asked for makes no sense.
 const USAGE: u8 = 2;
+/// A minute, in all, until a process in which nothing runs ends itself.
+const LOCKUP_SLICE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -92,6 +96,13 @@ async fn run(command: Command) -> ExitCode {
             },
             Err(error) => refuse(FAILURE, format_args!("no key can be made: {error}")),
         },
+        Command::Keys(Keys::New) => match seal::new_file() {
+            Ok(text) => match io::stdout().write_all(text.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => refuse(FAILURE, format_args!("the key file could not be written: {error}")),
+            },
+            Err(error) => refuse(FAILURE, format_args!("no key can be made: {error}")),
+        },
         Command::Keys(Keys::Rotate(file)) => match load(&file) {
             Ok(config) => rotate(&config),
             Err(exit) => exit,
@@ -125,6 +136,9 @@ async fn serve(service: Service) -> ExitCode {
     if let Some(address) = service.admin_address() {
         tell(format_args!("metrics on http://{address}/metrics"));
     }
+    if let Err(error) = lockup::guard(service.app().rounds(), LOCKUP_SLICE, FAILURE) {
+        return refuse(FAILURE, format_args!("a thread cannot be started: {error}"));
+    }
     match service.run(shutdown).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -136,6 +150,9 @@ async fn serve(service: Service) -> ExitCode {
 }
 
 async fn check(config: &Config) -> ExitCode {
+    for warning in &config.warnings {
+        tell(format_args!("warning: {warning}"));
+    }
     let providers = match providers(&config.providers, &SystemClock::start()) {
         Ok(providers) => providers,
         Err(error) => return refuse(FAILURE, error),

@@ -32,6 +32,7 @@ pub struct Metrics {
     crashes: Family<Labels<2>, Counter>,
     restarts: Counter,
     give_ups: Counter,
+    stuck_tasks: Family<Labels<1>, Counter>,
     unreadable_rows: Counter,
     forgotten_early: Counter,
     requests: Family<Labels<3>, Counter>,
@@ -85,6 +86,7 @@ impl Default for Metrics {
             crashes: Family::default(),
             restarts: Counter::default(),
             give_ups: Counter::default(),
+            stuck_tasks: Family::default(),
             unreadable_rows: Counter::default(),
             forgotten_early: Counter::default(),
             requests: Family::default(),
@@ -116,6 +118,7 @@ impl Default for Metrics {
         registry.register("crashes", "Supervised tasks that panicked or hung", metrics.crashes.clone());
         registry.register("restarts", "Supervised tasks that were started again", metrics.restarts.clone());
         registry.register("give_ups", "Supervised tasks that crashed too often", metrics.give_ups.clone());
+        registry.register("stuck_tasks", "Supervised tasks that hung and could not be dropped", metrics.stuck_tasks.clone());
         registry.register("unreadable_rows", "Sessions that failed because the store could not be read", metrics.unreadable_rows.clone());
         registry.register(
             "sessions_forgotten_early",
@@ -193,6 +196,11 @@ impl Metrics {
 
     pub fn gave_up(&self) {
         self.give_ups.inc();
+    }
+
+    /// `task` is `poller` or `scheduler`.
+    pub fn stuck(&self, task: &'static str) {
+        self.stuck_tasks.get_or_create(&[("task", task.to_owned())]).inc();
     }
 
     pub fn lost(&self) {

@@ -17,6 +17,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
 
 use crate::clock::Clock;
 use crate::kernel::restarts::{Decision, Restarts, Storm};
@@ -34,7 +35,8 @@ pub trait Children: Send + Sync + 'static {
     /// Whether the task ends by itself. When the watchdog stops it waits for those, and drops the others at once.
     fn ends(&self, key: &Self::Key) -> bool;
 
-    /// How long a task may go without a beat before it counts as hung. It is then dropped at its next await point.
+    /// How long a task may go without a beat before it counts as hung. It is then dropped at its next await point, and if it
+    /// has not come to one after as long again, it is stuck.
     fn patience(&self, key: &Self::Key) -> Duration;
 
     /// The task crashed six times in a row and is not started again. Must not panic.
@@ -46,9 +48,21 @@ pub trait Children: Send + Sync + 'static {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event<K> {
-    Crashed { key: K, cause: Cause },
-    Restarted { key: K, after: Duration },
-    GaveUp { key: K },
+    Crashed {
+        key: K,
+        cause: Cause,
+    },
+    Restarted {
+        key: K,
+        after: Duration,
+    },
+    GaveUp {
+        key: K,
+    },
+    /// The task was dropped as hung and goes on all the same, on a thread that it keeps from all others. Told once of a task.
+    Stuck {
+        key: K,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,7 +86,12 @@ struct Pulse {
 pub struct Watchdog<C: Children> {
     orders: UnboundedSender<Order<C>>,
     storm: Arc<Mutex<Storm>>,
+    rounds: Rounds,
 }
+
+/// How often the watchdog went round. It does so every second, unless nothing runs on this runtime any more.
+#[derive(Clone, Default)]
+pub struct Rounds(Arc<AtomicU64>);
 
 enum Order<C: Children> {
     Start(C::Key, Option<C::Ticket>),
@@ -84,6 +103,7 @@ enum Order<C: Children> {
 pub struct Kennel<C: Children> {
     orders: UnboundedReceiver<Order<C>>,
     storm: Arc<Mutex<Storm>>,
+    rounds: Rounds,
 }
 
 struct Running<C: Children> {
@@ -95,6 +115,8 @@ struct Running<C: Children> {
     storm: Arc<Mutex<Storm>>,
     /// When it looks for tasks that hang: not later than the first of them may.
     looks_at: Timestamp,
+    /// What is left of the grace of the tasks that are late, in slices; 0 while none is.
+    grace: u32,
     /// How many tasks ended since it last looked.
     ended: usize,
 }
@@ -112,23 +134,49 @@ struct Watched {
     beat: Beat,
     /// Its task was to be started again while it was running; it may have looked too early.
     is_wanted: bool,
-    is_hung: bool,
+    /// It gave no sign of life in time, and has the grace that runs now to make up for it.
+    is_late: bool,
+    silence: Silence,
+}
+
+/// What came of it that a task gave no sign of life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    None,
+    /// It was dropped.
+    Hung,
+    /// Dropping it was of no use.
+    Stuck,
+}
+
+/// What the watchdog waits for before it looks again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Until(Timestamp),
+    /// One slice of the grace, of which so many are left.
+    Slice(u32),
 }
 
 /// So many orders are taken before it is looked what else there is.
 const AT_ONCE: usize = 64;
 const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
+/// Between two rounds.
+const ROUND: Duration = Duration::from_secs(1);
+/// Who stopped the process or suspended the machine made everybody late, and what a task waited for may have come long ago. So who
+/// is late gets so many slices of time in which this process runs, as a pause of any length ends one slice and no more.
+const GRACE: u32 = 20;
+const SLICE: Duration = Duration::from_millis(100);
 
 /// The two ends of a watchdog. Orders wait until [`Kennel::run`].
 pub fn watchdog<C: Children>() -> (Watchdog<C>, Kennel<C>) {
     let (send, orders) = unbounded_channel();
-    let storm = Arc::<Mutex<Storm>>::default();
-    (Watchdog { orders: send, storm: Arc::clone(&storm) }, Kennel { orders, storm })
+    let (storm, rounds) = (Arc::<Mutex<Storm>>::default(), Rounds::default());
+    (Watchdog { orders: send, storm: Arc::clone(&storm), rounds: rounds.clone() }, Kennel { orders, storm, rounds })
 }
 
 impl<C: Children> Clone for Watchdog<C> {
     fn clone(&self) -> Self {
-        Self { orders: self.orders.clone(), storm: Arc::clone(&self.storm) }
+        Self { orders: self.orders.clone(), storm: Arc::clone(&self.storm), rounds: self.rounds.clone() }
     }
 }
 
@@ -152,12 +200,22 @@ impl<C: Children> Watchdog<C> {
     pub fn is_calm(&self, now: Timestamp) -> bool {
         !self.storm.lock().is_raging(now)
     }
+
+    pub fn rounds(&self) -> Rounds {
+        self.rounds.clone()
+    }
+}
+
+impl Rounds {
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl<C: Children> Kennel<C> {
     /// Runs until [`Watchdog::stop`] or until every [`Watchdog`] is gone.
     pub async fn run(self, children: Arc<C>, clock: Arc<dyn Clock>) {
-        let Self { mut orders, storm } = self;
+        let Self { mut orders, storm, rounds } = self;
         let mut running = Running {
             children,
             clock,
@@ -166,16 +224,19 @@ impl<C: Children> Kennel<C> {
             restarts: HashMap::new(),
             storm,
             looks_at: NEVER,
+            grace: 0,
             ended: 0,
         };
-        let mut look = running.clock.sleep_until(NEVER);
-        let mut looks_at = NEVER;
+        let mut round = tokio::time::interval(ROUND);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut wait = running.wait();
+        let mut look = running.waited(wait);
         let mut received = Vec::with_capacity(AT_ONCE);
         loop {
             // One timer for all tasks, not one for each.
-            if looks_at != running.looks_at {
-                looks_at = running.looks_at;
-                look = running.clock.sleep_until(looks_at);
+            if wait != running.wait() {
+                wait = running.wait();
+                look = running.waited(wait);
             }
             tokio::select! {
                 number = orders.recv_many(&mut received, AT_ONCE) => {
@@ -191,7 +252,8 @@ impl<C: Children> Kennel<C> {
                     }
                 }
                 Some(joined) = running.tasks.join_next() => running.ended(joined),
-                () = &mut look => running.drop_hung(),
+                () = &mut look => running.look(),
+                _ = round.tick() => drop(rounds.0.fetch_add(1, Ordering::Relaxed)),
             }
         }
     }
@@ -224,17 +286,51 @@ impl<C: Children> Running<C> {
                 (key, if ended.is_ok() { End::Done } else { End::Panicked })
             }
         });
-        self.watched.insert(key, Watched { task, beat, is_wanted: false, is_hung: false });
+        self.watched.insert(key, Watched { task, beat, is_wanted: false, is_late: false, silence: Silence::None });
     }
 
-    fn drop_hung(&mut self) {
+    fn wait(&self) -> Wait {
+        if self.grace > 0 { Wait::Slice(self.grace) } else { Wait::Until(self.looks_at) }
+    }
+
+    fn waited(&self, wait: Wait) -> BoxFuture<'static, ()> {
+        match wait {
+            Wait::Until(deadline) => self.clock.sleep_until(deadline),
+            Wait::Slice(_) => tokio::time::sleep(SLICE).boxed(),
+        }
+    }
+
+    fn look(&mut self) {
+        self.grace = self.grace.saturating_sub(1);
+        if self.grace == 0 {
+            self.look_at_all();
+        }
+    }
+
+    /// Who is late has a grace, and who had one and is late still is dropped, or known to be stuck.
+    fn look_at_all(&mut self) {
         let now = self.clock.now();
         (self.looks_at, self.ended) = (NEVER, 0);
         for (key, watched) in &mut self.watched {
-            let deadline = watched.beat.last() + self.children.patience(key);
-            if deadline <= now {
-                watched.is_hung = true;
-                watched.task.abort();
+            let patience = self.children.patience(key);
+            if watched.deadline(patience) <= now && watched.is_late {
+                watched.is_late = false;
+                match watched.silence {
+                    Silence::None => {
+                        watched.silence = Silence::Hung;
+                        watched.task.abort();
+                    }
+                    Silence::Hung => {
+                        watched.silence = Silence::Stuck;
+                        self.children.observe(&Event::Stuck { key: key.clone() });
+                    }
+                    Silence::Stuck => {}
+                }
+            }
+            let deadline = watched.deadline(patience);
+            watched.is_late = deadline <= now;
+            if watched.is_late {
+                self.grace = GRACE;
             } else {
                 self.looks_at = self.looks_at.min(deadline);
             }
@@ -253,15 +349,15 @@ impl<C: Children> Running<C> {
         let Some(watched) = self.watched.remove(&key) else { return };
         // So many ends for one look that a look costs an end next to nothing.
         self.ended += 1;
-        if self.ended >= self.watched.len() {
-            self.drop_hung();
+        if self.grace == 0 && self.ended >= self.watched.len() {
+            self.look_at_all();
         }
         if watched.beat.was_accepted() {
             self.restarts.remove(&key);
         }
         let cause = match end {
             End::Panicked => Cause::Panicked,
-            End::Aborted if watched.is_hung => Cause::Hung,
+            End::Aborted if watched.silence != Silence::None => Cause::Hung,
             End::Done if watched.is_wanted => return self.spawn(key, None, Duration::ZERO),
             End::Done | End::Aborted => return,
         };
@@ -290,8 +386,23 @@ impl<C: Children> Running<C> {
         loop {
             tokio::select! {
                 ended = self.tasks.join_next() => if ended.is_none() { return },
-                () = &mut too_late => return self.tasks.shutdown().await,
+                () = &mut too_late => {
+                    // Who is stuck would keep it waiting for ever.
+                    let _ = tokio::time::timeout(SLICE, self.tasks.shutdown()).await;
+                    return;
+                }
             }
+        }
+    }
+}
+
+impl Watched {
+    /// When it is late, unless it gives a sign of life first.
+    fn deadline(&self, patience: Duration) -> Timestamp {
+        match self.silence {
+            Silence::None => self.beat.last() + patience,
+            Silence::Hung => self.beat.last() + patience + patience,
+            Silence::Stuck => NEVER,
         }
     }
 }

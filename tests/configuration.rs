@@ -619,6 +619,49 @@ fn a_secret_comes_from_one_place_only_and_is_not_empty() {
 }
 
 #[test]
+fn a_byte_order_mark_and_blanks_at_the_end_are_no_part_of_a_secret() {
+    for around in ["\u{feff}s3cr3t canary\r\n", "s3cr3t canary \t\r\n\n", "s3cr3t canary\n  \n", "\u{feff}s3cr3t canary"] {
+        let file = TempFile::new(around);
+        let config = load(&acme("", &format!("client_secret_file = '{}'", file.path())), &[]).unwrap();
+        let secret = config.providers[0].client_secret.as_ref().unwrap();
+        assert_eq!(secret.expose_secret(), "s3cr3t canary", "{around:?}");
+    }
+    let empty = TempFile::new("\u{feff} \t\r\n");
+    let errors = lines(&acme("", &format!("client_secret_file = '{}'", empty.path())), &[]);
+    assert_eq!(errors, ["providers.acme.client_secret_file: the file is empty"]);
+    for key in ["rsa.pem", "p256.json"] {
+        let text = std::fs::read_to_string(test_key(key)).unwrap();
+        let file = TempFile::new(format!("\u{feff}{text} \t\r\n"));
+        let config = load(&acme("", &format!("private_key_file = '{}'", file.path())), &[]).unwrap();
+        assert!(config.providers[0].private_key.is_some(), "{key}");
+    }
+    let file = format!("\u{feff}{}", acme("", ""));
+    assert_eq!(load(&file, &[]).unwrap().providers.len(), 1);
+}
+
+#[test]
+fn a_secret_that_everybody_may_read_draws_a_warning_that_does_not_show_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let (secret, key) = (TempFile::new("s3cr3t-canary"), TempFile::new(std::fs::read(test_key("rsa.pem")).unwrap()));
+    let second = "[providers.second]\nissuer = 'https://id.second.test'\nclient_id = 'tv'\n";
+    let more = format!("client_secret_file = '{}'\n{second}private_key_file = '{}'", secret.path(), key.path());
+    let warnings = |mode| {
+        for file in [&secret, &key] {
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        load(&acme("", &more), &[]).unwrap().warnings
+    };
+    for mode in [0o644, 0o604, 0o602] {
+        let remedy = "everybody on this machine may read or change the file; run `chmod o=` on it";
+        let expected = [format!("providers.acme.client_secret_file: {remedy}"), format!("providers.second.private_key_file: {remedy}")];
+        assert_eq!(warnings(mode), expected);
+    }
+    for mode in [0o600, 0o440, 0o660] {
+        assert_eq!(warnings(mode), [""; 0], "{mode:o}");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let missing = PathBuf::from("/nonexistent/anteroom.toml");
     let errors = Config::load(Some(&missing), std::iter::empty()).unwrap_err();

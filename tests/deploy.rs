@@ -28,6 +28,7 @@ fn series() -> BTreeSet<String> {
     metrics.settled("acme", "grant_lost");
     metrics.asked(Asked { provider: "acme", errand: "poll", answer: "pending", took: Duration::ZERO, late: Duration::ZERO });
     metrics.crashed("poller", "panicked");
+    metrics.stuck("poller");
     metrics.reachable("acme", true);
     metrics.answered("GET", "/livez", 200, Duration::ZERO);
     let text = metrics.render(&BTreeMap::from([(Status::Pending, 1)]));

@@ -114,6 +114,10 @@ pub(super) fn observe(event: &Event<Child>, metrics: &Metrics, crashes: &Crashes
             metrics.gave_up();
             error!(target: SUPERVISION, task = key.task(), session = key.session(), "crashed six times in a row, given up");
         }
+        Event::Stuck { key } => {
+            metrics.stuck(key.task());
+            error!(target: SUPERVISION, task = key.task(), session = key.session(), "stuck: hangs, cannot be dropped, and keeps a thread");
+        }
     }
 }
 

@@ -108,6 +108,9 @@ impl Service {
         providers: Vec<(Settings, Arc<dyn Provider>)>,
         shows_restarts: bool,
     ) -> Result<Self, StartError> {
+        for warning in &config.warnings {
+            warn!("{warning}");
+        }
         let listener = bind("listen", config.listen).await?;
         let admin = match config.admin_listen {
             Some(address) => match bind("admin_listen", address).await {

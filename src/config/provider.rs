@@ -1,9 +1,11 @@
 //! `[providers.NAME]`: what we are told of one provider.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use secrecy::SecretString;
+use secrecy::zeroize::Zeroizing;
 
 use super::addresses::{self, web_url};
 use super::section::Section;
@@ -15,6 +17,8 @@ use crate::provider::private_key::PrivateKey;
 use crate::provider::settings::{AssertionAudience, ClientAuth, Settings};
 
 const MAX_IN_FLIGHT: usize = 64;
+/// Reading and writing by everybody, of a file's mode.
+const OTHERS: u32 = 0o006;
 
 /// `None` where something is wrong, and has been reported, that leaves no settings to speak of.
 pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Settings> {
@@ -81,7 +85,7 @@ fn preset(name: &str) -> Result<&'static Preset, String> {
 fn client_secret(section: &mut Section<'_>) -> Option<SecretString> {
     let has_both = section.has("client_secret") && section.has("client_secret_file");
     let secret = section.take("client_secret").and_then(|entry| entry.text(secret));
-    let from_file = section.take("client_secret_file").and_then(|entry| entry.text(secret_file));
+    let from_file = secret_file(section, "client_secret_file", one_line);
     if has_both {
         section.report("client_secret", "and client_secret_file are both set; keep one of them");
     }
@@ -95,7 +99,7 @@ fn private_key(section: &mut Section<'_>) -> Option<Arc<PrivateKey>> {
         section.report("private_key_id", "names no key; set private_key_file");
     }
     let read = |text: &str| PrivateKey::read(text, id.clone()).map(Arc::new).map_err(|why| format!("the file {why}"));
-    section.take("private_key_file").and_then(|entry| entry.text(|path| read(&file(path)?)))
+    secret_file(section, "private_key_file", read)
 }
 
 /// What the client can prove itself with.
@@ -183,20 +187,29 @@ fn secret(text: &str) -> Result<SecretString, String> {
     plain(text).map(SecretString::from)
 }
 
-fn file(path: &str) -> Result<String, String> {
-    std::fs::read_to_string(Path::new(path)).map_err(|error| format!("the file cannot be read ({})", error.kind()))
+fn one_line(text: &str) -> Result<SecretString, String> {
+    secret(text).map_err(|_| "the file has more than one line".to_owned())
+}
+
+/// What editors leave around a secret, a byte order mark and blanks, is no part of it. What others may read is used all the same.
+fn secret_file<T>(section: &mut Section<'_>, key: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    let cannot = |error: std::io::Error| format!("the file cannot be read ({})", error.kind());
+    let (value, mode) = section.take(key)?.text(|path| {
+        let text = Zeroizing::new(fs::read_to_string(path).map_err(cannot)?);
+        let mode = fs::metadata(path).map_err(cannot)?.permissions().mode();
+        match text.trim_start_matches('\u{feff}').trim_ascii_end() {
+            "" => Err("the file is empty".to_owned()),
+            text => Ok((read(text)?, mode)),
+        }
+    })?;
+    if mode & OTHERS != 0 {
+        section.warn(key, "everybody on this machine may read or change the file; run `chmod o=` on it");
+    }
+    Some(value)
 }
 
 fn network(text: &str) -> Result<Network, String> {
     text.parse().map_err(|()| "expected networks such as [\"10.0.0.0/8\", \"fd00::/8\"]".to_owned())
-}
-
-fn secret_file(path: &str) -> Result<SecretString, String> {
-    let text = file(path)?;
-    match text.trim_end_matches(['\r', '\n']) {
-        "" => Err("the file is empty".to_owned()),
-        text => secret(text).map_err(|_| "the file has more than one line".to_owned()),
-    }
 }
 
 /// RFC 6749 §3.3.

@@ -9,7 +9,11 @@ use super::source::{Entries, Node, entries, variable_name};
 
 /// Lines for the operator. They name keys and never repeat a value.
 #[derive(Default)]
-pub(super) struct Errors(RefCell<Vec<String>>);
+pub(super) struct Errors {
+    lines: RefCell<Vec<String>>,
+    /// What is no error, and should be otherwise all the same.
+    warnings: RefCell<Vec<String>>,
+}
 
 pub(super) struct Section<'a> {
     path: String,
@@ -27,11 +31,12 @@ pub(super) struct Entry<'a> {
 
 impl Errors {
     pub fn push(&self, at: &str, message: &str) {
-        self.0.borrow_mut().push(format!("{at}: {message}"));
+        self.lines.borrow_mut().push(format!("{at}: {message}"));
     }
 
-    pub fn into_lines(self) -> Vec<String> {
-        self.0.into_inner()
+    /// The errors, and the warnings.
+    pub fn into_lines(self) -> (Vec<String>, Vec<String>) {
+        (self.lines.into_inner(), self.warnings.into_inner())
     }
 }
 
@@ -90,6 +95,10 @@ impl<'a> Section<'a> {
 
     pub fn report(&self, key: &str, message: &str) {
         self.errors.push(&self.path_of(key), message);
+    }
+
+    pub fn warn(&self, key: &str, message: &str) {
+        self.errors.warnings.borrow_mut().push(format!("{}: {message}", self.path_of(key)));
     }
 
     /// Reports what the section itself, not one of its keys, has wrong.

@@ -28,7 +28,7 @@ pub fn find(options: &Login) -> Result<Option<SecretString>, String> {
 fn from_file(path: &Path) -> Result<SecretString, String> {
     let text = std::fs::read_to_string(path).map(SecretString::from);
     let text = text.map_err(|error| format!("{}: cannot be read ({})", path.display(), error.kind()))?;
-    checked(text.expose_secret().trim(), &path.display().to_string())
+    checked(text.expose_secret().trim_start_matches('\u{feff}').trim(), &path.display().to_string())
 }
 
 fn checked(key: &str, from: &str) -> Result<SecretString, String> {

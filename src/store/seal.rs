@@ -4,15 +4,16 @@
 //! was sealed for, and with the key that it names.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use chacha20poly1305::aead::{Aead, Generate, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use rustix::process::{getegid, getgroups};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -38,6 +39,10 @@ pub struct Place<'a> {
     pub bound: &'a [u8],
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the system gives no randomness")]
+pub struct NoRandomness;
+
 /// The cell was changed, belongs elsewhere, or the key is another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Broken;
@@ -57,6 +62,9 @@ struct KeyEntry {
 }
 
 const NONCE: usize = 24;
+/// Bits of a file's mode.
+const EVERYBODY: u32 = 0o007;
+const GROUP: u32 = 0o070;
 /// How seals are made.
 const VERSION: &[u8] = b"anteroom 1";
 const HEADER: &str = "\
@@ -66,7 +74,7 @@ const HEADER: &str = "\
 
 impl Keyring {
     /// # Errors
-    /// The file cannot be read, others than its owner may read it, or it is no key file.
+    /// The file cannot be read, others than its owner and our group may read it, or it is no key file.
     pub fn read(path: &Path) -> Result<Self, OpenError> {
         Self::parse(path, &read_private(path)?)
     }
@@ -91,7 +99,7 @@ impl Keyring {
         if path.exists() {
             return Err(refusal(path, "exists already; it is not overwritten"));
         }
-        let text = Zeroizing::new(format!("{HEADER}{}", new_entry(path)?.as_str()));
+        let text = new_file().map_err(|NoRandomness| no_key(path))?;
         write_private(path, &text)?;
         Self::parse(path, &text)
     }
@@ -103,7 +111,7 @@ impl Keyring {
     pub fn rotate(path: &Path) -> Result<String, OpenError> {
         let before = read_private(path)?;
         Self::parse(path, &before)?;
-        let text = Zeroizing::new(format!("{}\n{}", before.trim_end(), new_entry(path)?.as_str()));
+        let text = Zeroizing::new(format!("{}\n{}", before.trim_end(), new_entry().map_err(|NoRandomness| no_key(path))?.as_str()));
         let rotated = Self::parse(path, &text)?;
         write_private(path, &text)?;
         Ok(rotated.newest().id.to_string())
@@ -175,40 +183,72 @@ impl fmt::Debug for Key {
     }
 }
 
-fn new_entry(path: &Path) -> Result<Zeroizing<String>, OpenError> {
+/// The text of a key file with one new key.
+///
+/// # Errors
+/// [`NoRandomness`].
+pub fn new_file() -> Result<Zeroizing<String>, NoRandomness> {
+    Ok(Zeroizing::new(format!("{HEADER}{}", new_entry()?.as_str())))
+}
+
+fn new_entry() -> Result<Zeroizing<String>, NoRandomness> {
     let (mut id, mut key) = ([0; 4], Zeroizing::new([0; 32]));
-    let filled = getrandom::fill(&mut id).and_then(|()| getrandom::fill(&mut *key));
-    filled.map_err(|_| refusal(path, "cannot be made: the system gives no randomness"))?;
+    getrandom::fill(&mut id).and_then(|()| getrandom::fill(&mut *key)).map_err(|_| NoRandomness)?;
     let encoded = Zeroizing::new(BASE64_STANDARD.encode(key.as_slice()));
     Ok(Zeroizing::new(format!("\n[[key]]\nid = \"{:08x}\"\nkey = \"{}\"\n", u32::from_be_bytes(id), encoded.as_str())))
 }
 
+/// The group of a file is as good as its owner where it is ours: a Secret of Kubernetes is readable by root and `fsGroup` alone, and
+/// `fsGroup` opens every file of a volume to the group, at each mount.
+fn is_ours(group: u32) -> bool {
+    getegid().as_raw() == group || getgroups().is_ok_and(|groups| groups.iter().any(|ours| ours.as_raw() == group))
+}
+
 fn read_private(path: &Path) -> Result<Zeroizing<String>, OpenError> {
-    let mode = fs::metadata(path).map_err(|error| cannot(path, "be read", &error))?.permissions().mode();
-    if mode & 0o077 != 0 {
+    let file = fs::metadata(path).map_err(|error| cannot(path, "be read", &error))?;
+    if file.mode() & EVERYBODY != 0 {
         return Err(refusal(path, "may be read by others than its owner; run `chmod 600` on it"));
+    }
+    if file.mode() & GROUP != 0 && !is_ours(file.gid()) {
+        return Err(refusal(path, "may be read by a group that is not this process's; run `chmod 600` on it"));
     }
     fs::read_to_string(path).map(Zeroizing::new).map_err(|error| cannot(path, "be read", &error))
 }
 
-/// All or nothing, also in a power failure.
+/// All or nothing, also in a power failure. What is replaced keeps its owner and group, if we may give it to them; root may be at work
+/// for a service that is not root.
 fn write_private(path: &Path, text: &str) -> Result<(), OpenError> {
-    let mut beside = path.as_os_str().to_owned();
+    // Not the link is replaced but what it leads to.
+    let target = fs::canonicalize(path);
+    let file = target.as_deref().unwrap_or(path);
+    let mut beside = file.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
         match fs::remove_file(&beside) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
+        let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        if let Ok(old) = fs::metadata(file)
+            && fchown(&new, Some(old.uid()), Some(old.gid())).is_ok()
+        {
+            new.set_permissions(Permissions::from_mode(0o600 | old.mode() & GROUP))?;
+        }
+        new.write_all(text.as_bytes())?;
+        new.sync_all()?;
+        fs::rename(&beside, file)?;
         File::open(folder)?.sync_all()
     };
-    write().map_err(|error| cannot(path, "be written", &error))
+    write().map_err(|error| match error.kind() {
+        ErrorKind::ReadOnlyFilesystem => refusal(path, "is on a read-only volume; change it where it comes from, such as a Secret"),
+        _ => cannot(path, "be written", &error),
+    })
+}
+
+fn no_key(path: &Path) -> OpenError {
+    refusal(path, &format!("cannot be made: {NoRandomness}"))
 }
 
 fn cannot(path: &Path, what: &str, error: &std::io::Error) -> OpenError {

@@ -1,11 +1,13 @@
 //! Whatever is changed from outside does not open.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::sync::Arc;
 
 use anteroom::kernel::time::WallTime;
 use anteroom::kernel::verdict::Grant;
 use anteroom::store::row::Row;
 use anteroom::store::seal::Keyring;
+use rustix::process::{getegid, geteuid};
 use uuid::Uuid;
 
 use crate::sample::{self, SECRETS, Stage};
@@ -212,23 +214,88 @@ fn keys_rotate_and_old_rows_still_open() {
     assert!(new.open(&before, EPOCH).is_err(), "the old keyring lacks the new key");
 }
 
+fn with_mode(path: &std::path::Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("our own file");
+}
+
+fn mode_of(path: &std::path::Path) -> u32 {
+    std::fs::metadata(path).expect("the key file").mode() & 0o777
+}
+
 #[test]
 fn a_key_file_that_others_may_read_is_refused() {
-    use std::os::unix::fs::PermissionsExt;
     let scratch = Scratch::default();
     let path = scratch.join("a.key");
     keyring(&scratch);
-    assert_eq!(std::fs::metadata(&path).expect("the key file").permissions().mode() & 0o777, 0o600);
-    for mode in [0o640, 0o604, 0o660] {
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("our own file");
+    assert_eq!(mode_of(&path), 0o600);
+    for mode in [0o604, 0o602, 0o601, 0o644, 0o664] {
+        with_mode(&path, mode);
         let error = Keyring::read(&path).expect_err("too open").to_string();
         assert!(error.ends_with("may be read by others than its owner; run `chmod 600` on it"), "{error}");
     }
 }
 
+/// A Secret is 0440, and `fsGroup` makes 0600 to 0660 at each mount of the volume.
+#[test]
+fn a_key_file_may_be_open_to_a_group_that_is_ours_and_to_no_other() {
+    let scratch = Scratch::default();
+    let path = scratch.join("a.key");
+    keyring(&scratch);
+    chown(&path, None, Some(getegid().as_raw())).expect("our own file");
+    for mode in [0o440, 0o640, 0o660] {
+        with_mode(&path, mode);
+        Keyring::read(&path).expect("our own group");
+    }
+    if !geteuid().is_root() {
+        return eprintln!("skipped: only root can give a file to a group that is not its own");
+    }
+    chown(&path, None, Some(54_321)).expect("root");
+    for mode in [0o440, 0o640, 0o660] {
+        with_mode(&path, mode);
+        let error = Keyring::read(&path).expect_err("nobody we know").to_string();
+        assert!(error.ends_with("may be read by a group that is not this process's; run `chmod 600` on it"), "{error}");
+    }
+    with_mode(&path, 0o600);
+    Keyring::read(&path).expect("its owner alone");
+}
+
+/// As Kubernetes mounts a Secret: what is read is a link into a folder that is itself a link.
+#[test]
+fn keys_rotate_behind_links_and_stay_whose_they_were() {
+    let scratch = Scratch::default();
+    std::fs::create_dir(scratch.join("..1")).expect("a folder");
+    symlink("..1", scratch.join("..data")).expect("a link");
+    let link = scratch.join("a.key");
+    symlink("..data/a.key", &link).expect("a link");
+    let file = scratch.join("..1/a.key");
+    Keyring::create(&file).expect("a new key file");
+    with_mode(&file, 0o640);
+    if geteuid().is_root() {
+        chown(&file, Some(54_321), None).expect("root");
+    }
+    let before = std::fs::metadata(&file).expect("the key file");
+    Keyring::rotate(&link).expect("a key file");
+    let after = std::fs::metadata(&file).expect("the key file");
+    assert_ne!(after.ino(), before.ino(), "replaced as a whole");
+    assert_eq!((after.uid(), after.gid(), after.mode()), (before.uid(), before.gid(), before.mode()));
+    assert!(std::fs::symlink_metadata(&link).expect("the link").is_symlink());
+    let text = std::fs::read_to_string(&link).expect("the key file");
+    assert_eq!(text.matches("[[key]]").count(), 2);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_key_file() {
+    let scratch = Scratch::default();
+    let path = scratch.join("a.key");
+    keyring(&scratch);
+    let text = std::fs::read_to_string(&path).expect("the key file");
+    std::fs::write(&path, format!("\u{feff}{text}")).expect("our own file");
+    Keyring::read(&path).expect("a key file");
+    Keyring::rotate(&path).expect("a key file");
+}
+
 #[test]
 fn a_file_that_is_no_keyring_is_refused_and_not_shown() {
-    use std::os::unix::fs::PermissionsExt;
     let scratch = Scratch::default();
     let path = scratch.join("a.key");
     for text in ["", "hunter2", "[[key]]\nid = 'a'\nkey = 'hunter2'", "[[key]]\nid = 'a'\nkey = 'aHVudGVyMg=='", "[[key]]\nid = 'a'"] {
