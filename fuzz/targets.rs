@@ -26,7 +26,7 @@ pub fn device_answer(data: &[u8]) {
             assert!(uri.bytes().all(|byte| byte.is_ascii_graphic()) && uri.len() <= 2048);
         }
         assert!(!device.user_code.trim().is_empty() && !device.user_code.chars().any(char::is_control));
-        assert!((Duration::from_secs(30)..=Duration::from_secs(24 * 3600)).contains(&device.expires_in));
+        assert!((Duration::from_secs(1)..=Duration::from_secs(24 * 3600)).contains(&device.expires_in));
         assert!(device.interval.is_none_or(|interval| !interval.is_zero()));
     }
 }

@@ -56,6 +56,7 @@ pub mod poller;
 pub mod provider;
 pub mod scheduler;
 pub mod sessions;
+pub mod shown;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

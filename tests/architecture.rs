@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 /// Module → the modules of this crate that it may name. What is not listed may name nothing.
 const ARROWS: &[(&str, &[&str])] = &[
     ("kernel", &[]),
+    ("shown", &[]),
     ("clock", &["kernel"]),
     ("store", &["kernel", "clock"]),
-    ("provider", &["kernel", "clock"]),
+    ("provider", &["kernel", "shown", "clock"]),
     ("sessions", &["kernel", "clock", "store"]),
     ("watchdog", &["kernel", "clock"]),
     ("metrics", &["kernel"]),
     ("poller", &["kernel", "metrics", "provider", "sessions", "watchdog"]),
     ("scheduler", &["kernel", "provider", "sessions", "watchdog"]),
-    ("http", &["kernel", "clock", "provider", "sessions"]),
+    ("http", &["kernel", "shown", "clock", "provider", "sessions"]),
     ("config", &["kernel", "http", "provider"]),
     ("check", &["kernel", "provider"]),
     ("healthcheck", &[]),

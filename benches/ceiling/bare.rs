@@ -88,7 +88,7 @@ pub fn answer() {
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        tokio::spawn(serve(listener, router, Default::default(), Default::default()));
+        tokio::spawn(serve(listener, router, Default::default(), Default::default(), Default::default()));
         address
     });
     println!("{address}");

@@ -14,6 +14,7 @@ use anteroom::http::callers::Callers;
 use anteroom::http::client::Proxies;
 use anteroom::http::health::{Health, StoreHealth};
 use anteroom::http::limit::{Limits, Rates};
+use anteroom::http::streams::Streams;
 use anteroom::http::{Api, router};
 use anteroom::kernel::verdict::{Began, Failure, Grant, Verdict};
 use anteroom::provider::{Provider, SignIn};
@@ -94,11 +95,12 @@ pub async fn listen(app: &App) -> SocketAddr {
         limits: Limits::new(rates, Proxies::default(), app.sessions.clock()),
         health: Arc::new(|| ready(Health { store: StoreHealth::Ok, watchdog: true }).boxed()),
         restarts: None,
-        origins: Default::default(),
+        site: Default::default(),
+        streams: Streams::new(usize::MAX),
         stopping: Default::default(),
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
-    tokio::spawn(anteroom::http::serve::serve(listener, router(api), Default::default(), Default::default()));
+    tokio::spawn(anteroom::http::serve::serve(listener, router(api), Default::default(), Default::default(), Default::default()));
     address
 }

@@ -21,6 +21,7 @@ use crate::kernel::time::{Offset, Timestamp};
 use crate::kernel::verdict::Failure;
 use crate::provider::Upstream;
 use crate::sessions::{Create, Created, Idempotency};
+use crate::shown;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,7 +33,7 @@ struct Request {
 
 const PROVIDER: &str = "provider must be the name of a configured provider; it may be left out when there is exactly one.";
 const SCOPE: &str = "scope must be one or more scope tokens (RFC 6749 section 3.3), separated by single spaces.";
-const LABEL: &str = "label must be a string of at most 200 characters, without control characters.";
+const LABEL: &str = "label must be a string of 1 to 200 characters with something to see in it, and without any that hide or that pile up.";
 const MEMBERS: [(&str, &str); 3] = [("provider", PROVIDER), ("scope", SCOPE), ("label", LABEL)];
 const LABEL_LIMIT: usize = 200;
 /// For the provider, which is given 20 s, and the store.
@@ -134,11 +135,8 @@ fn is_scope_token(token: &str) -> bool {
     !token.is_empty() && token.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E))
 }
 
-/// Labels are shown to people, so nothing in them may hide or turn around the text beside them.
 fn is_label(label: &str) -> bool {
-    let hides =
-        |c: char| c.is_control() || matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
-    label.chars().count() <= LABEL_LIMIT && !label.contains(hides)
+    label.chars().count() <= LABEL_LIMIT && shown::is_clear(label)
 }
 
 /// What must be equal for a request to count as a repetition.

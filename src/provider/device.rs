@@ -2,13 +2,15 @@
 
 use core::fmt;
 use core::time::Duration;
-use std::ops::RangeInclusive;
 
+use icu_properties::CodePointMapData;
+use icu_properties::props::BidiClass;
 use secrecy::SecretString;
 use serde_json::Value;
 
 use super::body::{Body, Number, whole_seconds};
 use super::uri;
+use crate::shown;
 
 /// What a device authorization response says, checked and clamped.
 pub struct DeviceAuthorization {
@@ -44,31 +46,8 @@ const MIN_LIFETIME: Duration = Duration::from_secs(1);
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 const MAX_DEVICE_CODE: usize = 8 * 1024;
-const MAX_USER_CODE: usize = 64;
-
-/// Characters that nobody sees, that move others about, or that read from right to left: what a person types would not be
-/// what the provider meant.
-const UNFIT_FOR_CODES: &[RangeInclusive<char>] = &[
-    '\u{ad}'..='\u{ad}',
-    '\u{34f}'..='\u{34f}',
-    '\u{590}'..='\u{8ff}',
-    '\u{115f}'..='\u{1160}',
-    '\u{17b4}'..='\u{17b5}',
-    '\u{180b}'..='\u{180f}',
-    '\u{200b}'..='\u{200f}',
-    '\u{2028}'..='\u{202e}',
-    '\u{2060}'..='\u{206f}',
-    '\u{2800}'..='\u{2800}',
-    '\u{3164}'..='\u{3164}',
-    '\u{fb1d}'..='\u{fdff}',
-    '\u{fe00}'..='\u{fe0f}',
-    '\u{fe70}'..='\u{feff}',
-    '\u{ffa0}'..='\u{ffa0}',
-    '\u{fff0}'..='\u{ffff}',
-    '\u{10800}'..='\u{10fff}',
-    '\u{1e800}'..='\u{1efff}',
-    '\u{e0000}'..='\u{10ffff}',
-];
+/// Twice what anybody would type.
+const MAX_USER_CODE: usize = 32;
 
 /// Reads a 2xx answer. `allow_http` as in the provider's settings; `assumed_lifetime` holds where the answer names none.
 ///
@@ -113,10 +92,28 @@ fn lifetime(body: &Body, assumed: Duration) -> Result<Duration, Invalid> {
     }
 }
 
-/// The code is shown exactly as it came: it may be case-sensitive, and a dash may or may not belong to it.
+/// The code is shown exactly as it came: it may be case-sensitive, and a dash may or may not belong to it. So each character must
+/// be seen for itself, and where it came: what is read from right to left, or was lost on the way, cannot be typed.
 fn is_fit_to_show(user_code: &str) -> bool {
-    let is_unfit = |c: char| c.is_control() || (c.is_whitespace() && c != ' ') || UNFIT_FOR_CODES.iter().any(|range| range.contains(&c));
-    user_code.chars().count() <= MAX_USER_CODE && !user_code.trim().is_empty() && !user_code.chars().any(is_unfit)
+    let turns = |c| {
+        let direction = CodePointMapData::<BidiClass>::new().get(c);
+        matches!(direction, BidiClass::RightToLeft | BidiClass::ArabicLetter | BidiClass::ArabicNumber)
+    };
+    user_code.chars().count() <= MAX_USER_CODE
+        && shown::is_plain(user_code)
+        && !user_code.contains(|c| turns(c) || c == char::REPLACEMENT_CHARACTER)
+        && !is_sentence(user_code)
+}
+
+/// People do what a screen tells them, so a code must not be the provider's words to them. Groups of a code are of one length, the
+/// last perhaps shorter, and of capitals where there are several; words are not. Digits alone say nothing.
+fn is_sentence(user_code: &str) -> bool {
+    let lengths: Vec<usize> = user_code.split_whitespace().map(|group| group.chars().count()).collect();
+    let [first, middle @ .., last] = lengths.as_slice() else { return false };
+    let is_even = middle.iter().all(|length| length == first) && last <= first;
+    let is_small = user_code.contains(char::is_lowercase);
+    let looks_spoken = if middle.is_empty() { is_small && !is_even } else { is_small || !is_even };
+    looks_spoken && user_code.contains(char::is_alphabetic)
 }
 
 #[cfg(test)]

@@ -117,6 +117,46 @@ async fn a_label_has_at_most_200_characters() {
 }
 
 #[tokio::test]
+async fn a_label_can_be_seen_and_hides_nothing() {
+    let service = Service::plain();
+    let status = async |label: &str| service.post(&json!({ "label": label }).to_string()).await.status;
+    for label in ["Phòng khách", "ที่ห้อง", "تلویزیون خانه\u{200c}ها", "क्\u{200d}ष", "\u{30db}\u{3099}", "👩🏽\u{200d}🚀 📺", "❤\u{fe0f}"]
+    {
+        assert_eq!(status(label).await, 201, "{label}");
+    }
+    let stack = format!("T{}V", "\u{301}".repeat(5));
+    for label in ["", " ", "\u{a0}", "\u{3164}", "\u{2800}", "\u{301}TV", &stack] {
+        assert_eq!(status(label).await, 400, "{label:?}");
+    }
+    for hidden in [
+        '\u{ad}',
+        '\u{34f}',
+        '\u{115f}',
+        '\u{180e}',
+        '\u{200b}',
+        '\u{200c}',
+        '\u{200d}',
+        '\u{2060}',
+        '\u{2062}',
+        '\u{206a}',
+        '\u{378}',
+        '\u{e000}',
+        '\u{fdd0}',
+        '\u{fe0f}',
+        '\u{feff}',
+        '\u{ffa0}',
+        '\u{fff9}',
+        '\u{fffc}',
+        '\u{e0001}',
+        '\u{e0041}',
+        '\u{e0100}',
+    ] {
+        assert_eq!(status(&format!("T{hidden}V")).await, 400, "{hidden:?}");
+    }
+    assert_eq!(service.provider.begun(), 7);
+}
+
+#[tokio::test]
 async fn a_body_must_be_json_in_name_too() {
     let service = Service::plain();
     for (media, status) in [

@@ -90,7 +90,24 @@ fn an_answer_without_a_code_or_a_uri_is_invalid() {
 
 #[test]
 fn a_user_code_is_shown_as_it_came_or_not_at_all() {
-    for code in ["WDJB-MJHT", "wdjb-mjht", "0A44L90H", "123-456-789", "a b", "\u{e4}\u{4f60}", &"W".repeat(64)] {
+    let fit = [
+        "WDJB-MJHT",
+        "wdjb-mjht",
+        "WDJB MJHT",
+        "0A44L90H",
+        "123-456-789",
+        "123 456 789",
+        "123 456 7890",
+        "ABC 1234",
+        "ABCD EFGH IJ",
+        "AAAAA-BBBBB-CCCCC-DDDDD-EEEEE",
+        "A-3_xYz9",
+        "a b",
+        "\u{e4}\u{4f60}",
+        "\u{30c6}\u{30ec}\u{30d3}",
+        &"W".repeat(MAX_USER_CODE),
+    ];
+    for code in fit {
         assert_eq!(with("user_code", Some(code.into())).unwrap().user_code, code);
     }
     let unfit = [
@@ -109,7 +126,32 @@ fn a_user_code_is_shown_as_it_came_or_not_at_all() {
         "\u{627}",
         "\u{feff}A",
         "A\u{a0}B",
-        &"W".repeat(65),
+        "A\u{fffd}B",
+        "A\u{34f}B",
+        "A\u{ad}B",
+        "A\u{200d}B",
+        "A\u{fe0f}B",
+        "A\u{fff9}B",
+        "A\u{301}B",
+        "A\u{e0041}B",
+        "A\u{e0100}B",
+        "A\u{e000}B",
+        "A\u{378}B",
+        "A\u{2800}B",
+        "A\u{3164}B",
+        "A\u{13441}B",
+        "A\u{1d159}B",
+        "A\u{1bca0}B",
+        "\u{1e900}",
+        "\u{661}\u{662}",
+        "Enter your password",
+        "Call 0800 123456",
+        "Dial 0800 1234",
+        "CALL US AT 0800 1234",
+        "Enter password",
+        "visit evil.example",
+        "Your device is infected. Call us.",
+        &"W".repeat(MAX_USER_CODE + 1),
     ];
     for code in unfit {
         assert!(with("user_code", Some(code.into())).is_err(), "{code:?}");
