@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod gate;
 pub mod id_token;
 pub mod jwks;
+pub mod names;
 pub mod oauth;
 mod pkce;
 pub mod presets;

@@ -17,11 +17,13 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::Host;
 
+use super::names::Names;
 use super::settings::Settings;
 
 /// What one provider may be reached at. The default permits what is public.
@@ -89,13 +91,19 @@ impl Egress {
     }
 }
 
-/// Resolves names as the system does, and keeps to itself what is not permitted.
-impl Resolve for Egress {
+/// The resolver of an HTTP client: it keeps to itself what is not permitted.
+pub struct Permitted {
+    pub egress: Egress,
+    pub names: Arc<Names>,
+}
+
+impl Resolve for Permitted {
     fn resolve(&self, name: Name) -> Resolving {
-        let egress = self.clone();
+        let (egress, names) = (self.egress.clone(), Arc::clone(&self.names));
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let permitted: Vec<SocketAddr> = found.filter(|found| egress.permits(name.as_str(), found.ip())).collect();
+            let found = names.addresses(name.as_str()).await?.into_iter();
+            let permitted: Vec<SocketAddr> =
+                found.filter(|found| egress.permits(name.as_str(), *found)).map(|found| SocketAddr::new(found, 0)).collect();
             if permitted.is_empty() {
                 return Err(Box::new(Forbidden) as Box<dyn Error + Send + Sync>);
             }

@@ -16,7 +16,8 @@ use tokio::time::{Instant, timeout};
 use url::form_urlencoded;
 
 use super::dialect::Encoding;
-use super::egress::{Egress, Forbidden};
+use super::egress::{Egress, Forbidden, Permitted};
+use super::names::Names;
 use super::settings::Settings;
 use crate::clock::Clock;
 use crate::kernel::time::{Timestamp, WallTime};
@@ -41,6 +42,8 @@ impl Default for Patience {
 pub struct Http {
     client: Client,
     total: Duration,
+    /// Who resolves names, if not the system.
+    names: Option<Arc<Names>>,
 }
 
 /// Without a limit of the whole.
@@ -87,13 +90,24 @@ pub fn client(proxy: Option<&Url>) -> Result<Http, ClientError> {
 /// # Errors
 /// As [`client`].
 pub fn client_for(settings: &Settings) -> Result<Http, ClientError> {
+    client_knowing(Names::default(), settings)
+}
+
+/// As [`client_for`], with a resolver that asks elsewhere.
+///
+/// # Errors
+/// As [`client`].
+pub fn client_knowing(names: Names, settings: &Settings) -> Result<Http, ClientError> {
     // As many as may be in use at once, or those who come next would have to connect anew.
     let idle = settings.limits.max_in_flight;
     let patience = Patience::default();
-    build(patience, || {
+    let names = Arc::new(names);
+    let client = build(|| {
+        let resolver = Permitted { egress: Egress::of(settings), names: Arc::clone(&names) };
         let builder = limited(patience).pool_max_idle_per_host(idle);
-        Ok(proxied(builder, settings.proxy.as_ref())?.dns_resolver(Arc::new(Egress::of(settings))))
-    })
+        Ok(proxied(builder, settings.proxy.as_ref())?.dns_resolver(Arc::new(resolver)))
+    })?;
+    Ok(Http { client, total: patience.total, names: Some(names) })
 }
 
 /// As [`client`], with other time limits.
@@ -101,7 +115,8 @@ pub fn client_for(settings: &Settings) -> Result<Http, ClientError> {
 /// # Errors
 /// As [`client`].
 pub fn client_with(patience: Patience, proxy: Option<&Url>) -> Result<Http, ClientError> {
-    build(patience, || proxied(limited(patience), proxy))
+    let client = build(|| proxied(limited(patience), proxy))?;
+    Ok(Http { client, total: patience.total, names: None })
 }
 
 fn proxied(builder: ClientBuilder, proxy: Option<&Url>) -> Result<ClientBuilder, ClientError> {
@@ -114,12 +129,11 @@ fn proxied(builder: ClientBuilder, proxy: Option<&Url>) -> Result<ClientBuilder,
     }
 }
 
-fn build(patience: Patience, builder: impl Fn() -> Result<ClientBuilder, ClientError>) -> Result<Http, ClientError> {
-    let client = builder()?.build().or_else(|_| {
+fn build(builder: impl Fn() -> Result<ClientBuilder, ClientError>) -> Result<Client, ClientError> {
+    builder()?.build().or_else(|_| {
         let mozilla = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().filter_map(|der| Certificate::from_der(der).ok());
         builder()?.tls_certs_only(mozilla).build().map_err(|_| ClientError::Tls)
-    });
-    Ok(Http { client: client?, total: patience.total })
+    })
 }
 
 fn limited(patience: Patience) -> ClientBuilder {
@@ -231,7 +245,12 @@ impl Exchange {
             let received_at = self.clock.wall();
             Ok(Answer { status, received_at, date: date(&headers), retry_after: retry_after(&headers, received_at), body })
         };
-        in_time(self.http.total, answering).await.unwrap_or(Err(NoAnswer::TimedOut))
+        let answer = in_time(self.http.total, answering).await.unwrap_or(Err(NoAnswer::TimedOut));
+        if let (Err(NoAnswer::NotConnected(_)), Some(names)) = (&answer, &self.http.names) {
+            // It may have moved.
+            names.forget();
+        }
+        answer
     }
 }
 

@@ -10,10 +10,13 @@ mod egress;
 mod forge;
 mod hostile;
 mod keys;
+mod names;
 mod real;
 #[path = "../support/real_provider.rs"]
 #[allow(dead_code, reason = "every test binary uses its own part")]
 mod real_provider;
+#[path = "../support/scratch.rs"]
+mod scratch;
 mod sessions;
 mod vectors;
 
