@@ -11,6 +11,7 @@ mod rig;
 mod chaos;
 mod crashes;
 mod crew;
+mod hands;
 mod isolation;
 mod ledger;
 mod panic_at;
