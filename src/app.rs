@@ -16,7 +16,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug_span};
+use tracing::{Instrument, debug_span, error};
 
 use self::observer::{Crashes, Witness};
 use self::parting::Parting;
@@ -183,7 +183,11 @@ impl App {
         self.watchdog.stop(self.clock.now() + DRAIN);
         // It was told to end; a panic in it has been logged.
         let _ = self.supervision.await;
-        let _ = tokio::time::timeout(SAVE, self.sessions.drain()).await;
+        self.sessions.give_up_starting();
+        if tokio::time::timeout(SAVE, self.sessions.drain()).await.is_err() {
+            let changes = self.sessions.under_way();
+            error!(changes, "the store did not take the last changes in time; what they brought is lost");
+        }
         let _ = tokio::time::timeout(SAVE, self.store.close()).await;
     }
 }

@@ -35,6 +35,7 @@ pub struct Metrics {
     stuck_tasks: Family<Labels<1>, Counter>,
     unreadable_rows: Counter,
     forgotten_early: Counter,
+    stranded: Counter,
     requests: Family<Labels<3>, Counter>,
     request_seconds: Family<Labels<1>, Histogram>,
     routes: RwLock<BTreeMap<Box<str>, Route>>,
@@ -89,6 +90,7 @@ impl Default for Metrics {
             stuck_tasks: Family::default(),
             unreadable_rows: Counter::default(),
             forgotten_early: Counter::default(),
+            stranded: Counter::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 3.0, 11))),
             routes: RwLock::default(),
@@ -125,6 +127,7 @@ impl Default for Metrics {
             "Settled sessions that were forgotten before their time, as there were too many",
             metrics.forgotten_early.clone(),
         );
+        registry.register("grants_stranded", "Grants that came for a session that was gone and were not revoked", metrics.stranded.clone());
         registry.register("http_requests", "Requests to the public API", metrics.requests.clone());
         registry.register_with_unit(
             "http_request",
@@ -209,6 +212,10 @@ impl Metrics {
 
     pub fn forgotten_early(&self, sessions: usize) {
         self.forgotten_early.inc_by(sessions as u64);
+    }
+
+    pub fn stranded(&self) {
+        self.stranded.inc();
     }
 
     /// `route` is the pattern, never the path.

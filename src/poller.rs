@@ -63,6 +63,9 @@ pub async fn run(
         (Err(_), Some(grant)) => {
             let revoked = provider.revoke(&grant).await;
             warn!(provider = &*upstream.name, revoked, "tokens came for a sign-in that is gone");
+            if !revoked {
+                sessions.stranded(id);
+            }
         }
     }
 }

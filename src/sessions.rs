@@ -129,6 +129,8 @@ pub enum ChangeError {
 
 const SHARDS: usize = 16;
 const LAPSING: usize = 256;
+/// How often an answer is brought in, should that crash.
+const KEEPING: usize = 2;
 /// How long to wait before a change that must not be lost is offered to the store again.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 
@@ -365,9 +367,16 @@ impl Sessions {
         let sessions = self.clone();
         let keep = async move {
             let _answered = Answered { sessions: &sessions, id, attempt };
-            let kept = AssertUnwindSafe(sessions.keep(id, grant, decide));
-            if kept.catch_unwind().await.is_err() {
-                sessions.fail(id, Failure::InternalError).await;
+            for _ in 0..KEEPING {
+                if survives(sessions.keep(id, grant.as_ref(), &decide)).await {
+                    return;
+                }
+            }
+            survives(sessions.fail(id, Failure::InternalError)).await;
+            // The session is of no use any more, but tokens do not end with it.
+            let refuse = |_| Err(Refused::Stale);
+            if grant.is_some() && !survives(sessions.keep(id, grant.as_ref(), refuse)).await {
+                sessions.stranded(id);
             }
         };
         self.shared.tasks.spawn(keep.in_current_span());
@@ -375,19 +384,29 @@ impl Sessions {
     }
 
     /// Brings an answer into the table. Tokens that it has no use for any more are put among those to be revoked.
-    async fn keep(&self, id: SessionId, grant: Option<Arc<Grant>>, decide: impl Fn(Session) -> Result<Session, Refused>) {
+    async fn keep(&self, id: SessionId, grant: Option<&Arc<Grant>>, decide: impl Fn(Session) -> Result<Session, Refused>) {
         let reported = self.persevere(id, |session, _| Ok((Some(decide(session)?), ()))).await;
         let (Err(_), Some(grant)) = (reported, grant) else { return };
-        let disown = |session: Session, now| Ok((Some(session.disown(Arc::clone(&grant), now)), ()));
+        let disown = |session: Session, now| Ok((Some(session.disown(Arc::clone(grant), now)), ()));
         if self.persevere(id, disown).await.is_err() {
-            self.shared.observer.stranded(id);
+            self.stranded(id);
         }
+    }
+
+    /// Tokens came that nobody can keep or revoke.
+    pub fn stranded(&self, id: SessionId) {
+        self.shared.observer.stranded(id);
     }
 
     /// Ends a session whose poller cannot be kept alive; what is settled or authorized stays as it is.
     pub fn give_up(&self, id: SessionId) {
         let sessions = self.clone();
         self.shared.tasks.spawn(async move { sessions.fail(id, Failure::InternalError).await });
+    }
+
+    /// How many changes are under way.
+    pub fn under_way(&self) -> usize {
+        self.shared.tasks.len()
     }
 
     /// Waits for the changes that are on their way to the store.
@@ -418,6 +437,11 @@ impl Drop for Answered<'_> {
             let _ = self.sessions.publish(&mut inner, &current, lost);
         }
     }
+}
+
+/// Whether `work` comes to its end without a panic.
+async fn survives(work: impl Future<Output = ()>) -> bool {
+    AssertUnwindSafe(work).catch_unwind().await.is_ok()
 }
 
 /// Of the kind that is good enough to spread requests, and costs no call of the system.

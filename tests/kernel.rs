@@ -6,7 +6,9 @@ use std::time::Duration;
 use anteroom::kernel::pace::{Jitter, Pace};
 use anteroom::kernel::restarts::{Decision, Restarts, Storm};
 use anteroom::kernel::session::record::Common;
-use anteroom::kernel::session::{Attempt, Creation, Digest, Errand, Lapsed, MAX_RENEWALS, Opening, Refused, Session, State, Status, Terms};
+use anteroom::kernel::session::{
+    Attempt, Creation, Digest, Due, Errand, Lapsed, MAX_RENEWALS, Opening, Refused, Session, State, Status, Terms,
+};
 use anteroom::kernel::table::{Lane, Table};
 use anteroom::kernel::time::Timestamp;
 use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
@@ -936,4 +938,57 @@ fn what_the_store_has_takes_the_place_of_what_the_table_had_with_a_later_revisio
     let session = restored.in_place_of(&stale);
     assert_eq!((session.status(), session.revision()), (Status::Denied, revision));
     assert!(session.revision() > stale.revision());
+}
+
+#[test]
+fn after_a_reload_no_answer_about_one_grant_is_taken_for_another() {
+    let stored = (0..2).fold(pending(), |session, _| session.disown(grant(), START));
+    let (stale, announced) = stored.clone().attempt(START).expect("due");
+    let (attempt, Errand::Revoke(_)) = announced.expect("no attempt was open") else { panic!("not to be revoked") };
+    let restored = Session::restored(stored.record(), START, Jitter(0)).expect("sound").expect("known");
+    let session = restored.in_place_of(&stale);
+    assert_eq!(session.clone().revoked(attempt, true, START).err(), Some(Refused::Stale));
+    assert_eq!(session.record().secrets.revocations.len(), 2);
+}
+
+#[test]
+fn tokens_that_have_got_into_the_session_are_not_disowned() {
+    let tokens = grant();
+    let authorized = polled(pending(), Verdict::Authorized(Arc::clone(&tokens)));
+    assert!(authorized.disown(Arc::clone(&tokens), START).record().secrets.revocations.is_empty());
+    let twice = pending().disown(Arc::clone(&tokens), START).disown(tokens, START);
+    assert_eq!(twice.record().secrets.revocations.len(), 1);
+}
+
+#[test]
+fn what_nobody_revokes_is_given_up_when_its_time_is_over_and_the_session_can_be_forgotten() {
+    let session = pending().cancel(START).expect("pending").disown(grant(), START);
+    let over = START + secs(3600);
+    assert!(matches!(session.clone().lapse(START + secs(3599), &TERMS), Err(Refused::NotDue)));
+    let (_, attempt) = announced(session.clone(), START + secs(3599));
+    let Lapsed::Kept(session) = session.lapse(over, &TERMS).expect("due") else { panic!("forgotten with tokens to revoke") };
+    assert!(session.record().secrets.revocations.is_empty());
+    assert_eq!(session.clone().revoked(attempt, true, over).err(), Some(Refused::Stale));
+    assert!(matches!(session.lapse(over, &TERMS), Ok(Lapsed::Forgotten)));
+}
+
+// === short lives ===
+
+#[test]
+fn a_code_that_is_over_when_it_comes_begins_nothing() {
+    let (session, attempt) = announced(opened(START), START);
+    let session = session.began(attempt, began(START, secs(3), None), START + secs(3), Jitter(0)).expect("starting");
+    assert_eq!(failure(&session), Some(Failure::ProviderTimeout));
+}
+
+#[test]
+fn a_code_that_lives_shorter_than_its_interval_has_one_poll() {
+    for lifetime in [1, 3, 5, 6] {
+        let (session, attempt) = announced(opened(START), START);
+        let received = START + Duration::from_millis(500);
+        let session = session.began(attempt, began(START, secs(lifetime), None), received, Jitter(255)).expect("starting");
+        let (at, due) = session.due(&TERMS).expect("something");
+        assert!(at >= received + secs(6) && matches!(due, Due::Ask(_)), "{lifetime}: {at:?} {due:?}");
+        assert_eq!(polled(session, Verdict::Pending).status(), Status::Expired, "it was the last");
+    }
 }

@@ -65,6 +65,7 @@ impl Observer for Witness {
     }
 
     fn stranded(&self, id: SessionId) {
+        self.metrics.stranded();
         error!(session = fingerprint(id), "tokens came for a sign-in that is gone; they stay valid until they expire");
     }
 

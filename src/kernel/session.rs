@@ -375,7 +375,9 @@ impl Session {
     pub fn in_place_of(mut self, stale: &Self) -> Self {
         let kept = self.kept_mut();
         kept.revision = kept.revision.max(stale.revision().saturating_add(1));
-        Self { attempts: stale.attempts, open_attempt: stale.open_attempt, ..self }
+        // Except for a revocation: it would be taken for one of other tokens.
+        let open_attempt = stale.open_attempt.filter(|open| open.kind != Kind::Revoke);
+        Self { attempts: stale.attempts, open_attempt, ..self }
     }
 
     /// When it was settled, if nobody needs it any more but to be told so: it has nothing to hand out and nothing to revoke.
@@ -402,6 +404,15 @@ impl Session {
         let revocation = Revocation { grant, next_at: now, until: now + REVOCATION_PERIOD };
         self.change_extras(|extras| extras.revocations.push(revocation));
         self
+    }
+
+    fn has(&self, grant: &Arc<Grant>) -> bool {
+        let own = match &self.kept.state {
+            State::Verifying(Verifying { grant, .. }) | State::Authorized { grant, .. } => Some(grant),
+            State::Claimed { held: Some(held), .. } => Some(&held.grant),
+            _ => None,
+        };
+        own.into_iter().chain(self.revocations().iter().map(|revocation| &revocation.grant)).any(|known| Arc::ptr_eq(known, grant))
     }
 
     fn revocations(&self) -> &[Revocation] {

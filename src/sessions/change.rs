@@ -95,13 +95,7 @@ impl Sessions {
     pub(super) async fn reload(&self, stale: &Arc<Session>) -> Result<(), ChangeError> {
         let id = stale.id();
         warn!("the store has another version of a sign-in; it goes on from there");
-        let row = match self.shared.store.read(id).await.map_err(|_| ChangeError::Store)? {
-            Some(row) => row,
-            None => {
-                self.forget(id);
-                return Ok(());
-            }
-        };
+        let Some(row) = self.shared.store.read(id).await.map_err(|_| ChangeError::Store)? else { return self.put_back(stale).await };
         let unreadable = |row: Unreadable| {
             let Unreadable { id, version, provider, caller } = row;
             Session::unreadable(id, version, provider, caller, self.now())
@@ -125,6 +119,17 @@ impl Sessions {
             self.published(&inner, stale, &next);
         }
         Ok(())
+    }
+
+    /// The store has lost the session, and somebody was told that it goes on: what the table has is the only copy.
+    async fn put_back(&self, session: &Session) -> Result<(), ChangeError> {
+        if session.version() == 0 {
+            return Ok(());
+        }
+        match self.save(0, session).await {
+            Err(ChangeError::Conflict) => Ok(()),
+            saved => saved,
+        }
     }
 
     pub(super) fn publish(&self, inner: &mut Inner, current: &Session, next: Session) -> Result<Arc<Session>, Refused> {

@@ -14,12 +14,13 @@ use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::Sessions;
 use super::whole::Whole;
-use crate::kernel::session::{Creation, Digest, Opening, REPEATABLE, Session, SessionId, State};
+use crate::kernel::session::{Creation, Digest, Opening, REPEATABLE, Session, SessionId, State, Status};
 use crate::kernel::verdict::Failure;
 
 #[derive(Clone)]
@@ -164,9 +165,6 @@ impl Sessions {
         let now = self.now();
         let secret = new_secret()?;
         let digest = Sha256::digest(secret.expose_secret()).into();
-        if !self.shared.quota.admit(caller.as_ref()) {
-            return Err(CreateError::TooMany);
-        }
         let opening = Opening { id: Uuid::new_v4(), provider, caller, scope, label, secret: digest };
         let creation = idempotency.map(|Idempotency { key, fingerprint }| Creation {
             key,
@@ -175,36 +173,49 @@ impl Sessions {
             until: now + REPEATABLE,
         });
         let session = Session::open(opening, creation, now);
+        if !self.shared.quota.admit(session.opening().caller.as_ref()) {
+            return Err(CreateError::TooMany);
+        }
         let inserted = self.shard(session.id()).lock().table.insert(session.clone());
         let Ok(session) = inserted else {
             self.shared.quota.release(session.opening());
             return Err(CreateError::Failed(Failure::InternalError));
         };
+        let mut unheard_of = UnheardOf { sessions: self, id: session.id(), is_told: false };
         self.shared.observer.opened(&session);
         self.ring(&session);
 
         let begun = self.wait(session.id(), session.revision(), now + PATIENCE).await;
         // Gone: given up, as the store would not have it.
         let Some(begun) = begun else { return Err(CreateError::Store) };
-        let error = match begun.state() {
-            State::Failed { failure, .. } => CreateError::Failed(*failure),
-            State::Starting if begun.is_answered() => CreateError::Store,
-            State::Starting => {
-                self.give_up_starting(session.id());
-                CreateError::Failed(Failure::ProviderTimeout)
+        let is_too_late = begun.prompt().is_none_or(|prompt| prompt.expires_at <= self.now());
+        match begun.state() {
+            State::Failed { failure, .. } => return Err(CreateError::Failed(*failure)),
+            State::Starting if begun.is_answered() => return Err(CreateError::Store),
+            State::Starting | State::Pending(_) if is_too_late => {
+                self.time_out(session.id());
+                return Err(CreateError::Failed(Failure::ProviderTimeout));
             }
-            _ => return Ok(Created { session: begun, secret, repeated: false }),
-        };
-        self.abandon(session.id());
-        Err(error)
+            _ => {}
+        }
+        unheard_of.is_told = true;
+        Ok(Created { session: begun, secret, repeated: false })
     }
 
-    /// The provider took too long.
-    fn give_up_starting(&self, id: SessionId) {
+    /// Nobody will ask for the codes any more that creations wait for.
+    pub fn give_up_starting(&self) {
+        let is_starting = |session: &Session| session.status() == Status::Starting && !session.is_answered();
+        let starting = self.all().into_iter().filter(|session| is_starting(session));
+        starting.for_each(|session| self.time_out(session.id()));
+    }
+
+    /// The code has not come, or so late that it can be shown to nobody.
+    fn time_out(&self, id: SessionId) {
         let mut inner = self.shard(id).lock();
-        let Some(current) = inner.table.get(id).cloned() else { return };
+        // An answer that has come after all is on its way to the store, and may get there.
+        let Some(current) = inner.table.get(id).filter(|session| !session.is_answered()).cloned() else { return };
         if let Ok(failed) = Session::clone(&current).fail(Failure::ProviderTimeout, self.now()) {
-            // Where a code has come just now, the session is given up as it is.
+            // Not durable: nobody will ever hear of this session.
             let _ = self.publish(&mut inner, &current, failed);
         }
     }
@@ -222,6 +233,22 @@ impl Sessions {
             drop(sessions.shard(id).turn(id).await);
             sessions.erase(id);
         });
+    }
+}
+
+/// A session that is being created. Nobody has its secret, so it does not outlive a creation that fails, panics or is dropped.
+struct UnheardOf<'a> {
+    sessions: &'a Sessions,
+    id: SessionId,
+    is_told: bool,
+}
+
+impl Drop for UnheardOf<'_> {
+    fn drop(&mut self) {
+        // Without a runtime the process is at its end.
+        if !self.is_told && Handle::try_current().is_ok() {
+            self.sessions.abandon(self.id);
+        }
     }
 }
 

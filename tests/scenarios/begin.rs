@@ -81,6 +81,30 @@ async fn a_lifetime_is_read_as_it_comes_and_kept_within_reason() {
 }
 
 #[tokio::test]
+async fn a_code_that_lives_no_longer_than_the_interval_has_its_last_poll_all_the_same() {
+    let rig = Rig::start().await;
+    for seconds in [1, 3, 6, 14] {
+        let sign_in = begin_with(&rig, "expires_in", Some(json!(seconds))).await.unwrap();
+        rig.provider.approve(&sign_in.user_code);
+        while rig.status(&sign_in) == Status::Pending {
+            rig.poll(&sign_in).await;
+        }
+        assert_eq!(rig.status(&sign_in), Status::Authorized, "{seconds}");
+    }
+    assert_eq!(rig.provider.early_polls(), 0);
+}
+
+#[tokio::test]
+async fn a_code_that_is_over_before_it_could_be_shown_is_shown_to_nobody() {
+    let rig = Rig::with_options(Options { expires_in: 2, ..Options::default() }).await;
+    rig.provider.script(Endpoint::DeviceAuthorization, [Answer::LateReply(Duration::from_secs(3))]);
+    let sent_at = rig.clock.now();
+    let (begun, ()) = tokio::join!(rig.try_begin(None), rig.advance_to_sleeper(sent_at + Duration::from_secs(3)));
+    assert_eq!(begun.unwrap_err(), CreateError::Failed(Failure::ProviderTimeout));
+    assert_eq!((rig.sessions.live(), rig.sessions.all().len()), (0, 0));
+}
+
+#[tokio::test]
 async fn both_spellings_of_the_verification_uri_will_do() {
     let rig = Rig::start().await;
     let google = Answer::edit(|body| {

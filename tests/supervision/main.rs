@@ -11,6 +11,7 @@ mod rig;
 mod chaos;
 mod crashes;
 mod crew;
+mod hands;
 mod hangs;
 mod isolation;
 mod ledger;

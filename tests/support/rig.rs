@@ -44,6 +44,7 @@ pub struct Setup<C = ManualClock> {
     /// In place of `max_sessions`.
     pub quota: Option<Quota>,
     pub terms: Terms,
+    pub max_settled: usize,
     pub store: Arc<dyn Store>,
     /// Wraps the real client of the provider.
     pub around: Box<Around>,
@@ -75,6 +76,7 @@ impl<C: Clock + Clone> Setup<C> {
             max_sessions: 100_000,
             quota: None,
             terms: TERMS,
+            max_settled: usize::MAX,
             store: Arc::new(MemoryStore::default()),
             around: Box::new(|provider| provider),
         }
@@ -83,14 +85,14 @@ impl<C: Clock + Clone> Setup<C> {
     /// The development provider, and the parts of an [`App`] that has it as its only provider.
     pub async fn build(self) -> (Arc<DevProvider>, Parts) {
         quiet();
-        let Self { clock, options, limits, pkce, patience, max_sessions, quota, terms, store, around } = self;
+        let Self { clock, options, limits, pkce, patience, max_sessions, max_settled, quota, terms, store, around } = self;
         let clock: Arc<dyn Clock> = Arc::new(clock);
         let provider = DevProvider::start(([127, 0, 0, 1], 0).into(), options, Arc::clone(&clock)).await.unwrap();
         let settings = settings(provider.issuer(), limits, pkce);
         let http = client_with(patience, None).unwrap();
         let real = OAuthProvider::new(settings.clone(), http, Arc::clone(&clock));
         let wired = around(Arc::new(Saboteur::new(Arc::new(real), provider.switches())));
-        let quota = quota.unwrap_or_else(|| Quota::new(max_sessions, [("limited".into(), 2)]));
+        let quota = quota.unwrap_or_else(|| Quota::new(max_sessions, [("limited".into(), 2)]).with_settled(max_settled));
         (Arc::new(provider), Parts { clock, store, terms, quota, providers: vec![(settings, wired)] })
     }
 }

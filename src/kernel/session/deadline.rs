@@ -68,6 +68,8 @@ impl Session {
             | State::Failed { at, .. } => Some(*at + terms.retention),
         };
         let creation = self.creation().map(|creation| creation.until);
-        own.into_iter().chain(creation).min()
+        // Tried or not: at a provider that is configured no more nobody tries.
+        let revocations = self.revocations().iter().filter(|_| self.open_attempt.is_none()).map(|revocation| revocation.until);
+        own.into_iter().chain(creation).chain(revocations).min()
     }
 }

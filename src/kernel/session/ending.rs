@@ -46,8 +46,12 @@ impl Session {
         }
     }
 
-    /// Tokens came that nobody asks for any more, whatever the session has become: they are to be revoked.
+    /// Tokens came that nobody asks for any more, whatever the session has become: they are to be revoked, unless they have got
+    /// into the session already.
     pub fn disown(self, grant: Arc<Grant>, now: Timestamp) -> Self {
+        if self.has(&grant) {
+            return self;
+        }
         self.revoking(grant, now).durably()
     }
 
@@ -76,6 +80,10 @@ impl Session {
     pub fn lapse(mut self, now: Timestamp, terms: &Terms) -> Result<Lapsed, Refused> {
         if self.creation().is_some_and(|creation| creation.until <= now) {
             self.change_extras(|extras| extras.creation = None);
+            return Ok(Lapsed::Kept(self.durably()));
+        }
+        if self.open_attempt.is_none() && self.revocations().iter().any(|revocation| revocation.until <= now) {
+            self.change_extras(|extras| extras.revocations.retain(|revocation| now < revocation.until));
             return Ok(Lapsed::Kept(self.durably()));
         }
         if self.lapses_at(terms).is_none_or(|at| now < at) {

@@ -15,6 +15,8 @@ use crate::kernel::verdict::{Began, Failure, Grant, Verdict};
 const EXPIRY_SLACK: Duration = Duration::from_secs(10);
 /// A revision that is a multiple of this is saved though nothing else is; far below what a restart adds to the saved one.
 const MOST_UNSAVED: u64 = 250;
+/// A code that lives no longer than usual intervals has its last poll all the same.
+const SHORT_LIFETIME: Duration = Duration::from_secs(30);
 
 impl Session {
     /// Announces an exchange with the provider; it is open until it is reported. An attempt found open belongs to a poller
@@ -113,6 +115,10 @@ impl Session {
             return Err(Refused::Stale);
         }
         let Began { device_code, prompt, interval } = began;
+        if prompt.expires_at <= now {
+            // It came too late to be shown to anybody.
+            return next.fail(Failure::ProviderTimeout, now);
+        }
         let pending = Pending { device_code, began_at: now, expires_at: prompt.expires_at, pace: Pace::new(interval) };
         next.polling = Polling::default();
         next.polling.schedule(&pending, now, 0, None, jitter);
@@ -352,7 +358,7 @@ impl Polling {
 
     /// The interval is so long that even the last poll would come after twice the code's lifetime: there is none.
     pub(super) fn is_hopeless(&self, pending: &Pending) -> bool {
-        self.next_at > pending.expires_at + pending.expires_at.since(pending.began_at)
+        self.next_at > pending.expires_at + pending.expires_at.since(pending.began_at).max(SHORT_LIFETIME)
     }
 
     /// Whether a code that is dead at `now` was probably spent by a request whose answer we never saw.
