@@ -69,6 +69,7 @@ allow_anonymous = false
 claim_ttl = "5m"
 retention = "10m"
 max_sessions = 1000000
+max_settled_sessions = 5000
 [store]
 url = "memory:"
 [providers.acme]
@@ -123,7 +124,7 @@ max_connections = 4
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.admin_listen.unwrap().to_string(), "127.0.0.1:9090");
     assert_eq!((config.terms.claim_ttl, config.terms.retention), (Duration::from_secs(300), Duration::from_secs(600)));
-    assert_eq!(config.max_sessions, 1_000_000);
+    assert_eq!((config.max_sessions, config.max_settled_sessions), (1_000_000, 5_000));
     assert!(matches!(config.store, StoreSettings::Memory));
     assert!(!config.is_open());
     assert_eq!(config.http.allowed_origins, ["https://tv.example", "https://tv.example:8443"]);
@@ -335,6 +336,7 @@ fn each_mistake_has_one_clear_line() {
         (acme("retention = '0s'", ""), "retention: expected a time from a second to a year".to_owned()),
         (acme("retention = '1000y'", ""), "retention: expected a time from a second to a year".to_owned()),
         (acme("max_sessions = 0", ""), "max_sessions: expected a whole number, 1 or more".to_owned()),
+        (acme("max_settled_sessions = 0", ""), "max_settled_sessions: expected a whole number, 1 or more".to_owned()),
         (acme("max_sessions = 1.5", ""), "max_sessions: expected a whole number, 1 or more".to_owned()),
         (acme("listen = '0.0.0.0:8080'", ""), format!("listen: {open}")),
         (acme("listen = '[::]:8080'", ""), format!("listen: {open}")),
