@@ -1,16 +1,26 @@
 //! The files under `deploy/` speak of the service as it is.
 
+#[path = "support/scratch.rs"]
+mod scratch;
+#[path = "support/service.rs"]
+mod service;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anteroom::config::Config;
 use anteroom::http::OPENAPI;
 use anteroom::kernel::session::Status;
 use anteroom::metrics::{Asked, Metrics};
 use serde::Deserialize;
 use serde_json::Value;
+use toml::Table;
+
+use self::scratch::Scratch;
+use self::service::Program;
 
 fn deploy(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
@@ -98,20 +108,178 @@ fn the_pod_is_probed_at_paths_that_exist_and_has_no_rights() {
     }
 }
 
+/// The manifest, its objects found by what they are called.
+struct Manifest {
+    text: String,
+    objects: Vec<Value>,
+}
+
+impl Manifest {
+    fn read() -> Self {
+        let text = deploy("kubernetes.yaml");
+        Self { objects: yaml(&text), text }
+    }
+
+    /// What its first lines explain.
+    fn head(&self) -> String {
+        self.text.lines().take_while(|line| line.starts_with('#')).collect::<Vec<_>>().join("\n")
+    }
+
+    fn named(&self, kind: &str, name: &Value) -> &Value {
+        let object = self.objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == *name);
+        object.unwrap_or_else(|| panic!("there is no {kind} {name}"))
+    }
+
+    fn pod(&self) -> &Value {
+        &self.named("StatefulSet", &"anteroom".into())["spec"]["template"]
+    }
+
+    fn container(&self) -> &Value {
+        &self.pod()["spec"]["containers"][0]
+    }
+
+    fn configuration(&self) -> &str {
+        self.named("ConfigMap", &"anteroom".into())["data"]["anteroom.toml"].as_str().expect("a configuration")
+    }
+
+    /// The volume that a path is on, and the path there.
+    fn volume_at<'p>(&self, path: &'p str) -> (&Value, &'p str) {
+        let below =
+            |mount: &Value| path.strip_prefix(mount["mountPath"].as_str()?)?.strip_prefix('/').map(|name| (mount["name"].clone(), name));
+        let (volume, name) = array(&self.container()["volumeMounts"]).find_map(below).unwrap_or_else(|| panic!("{path} is on no volume"));
+        (array(&self.pod()["spec"]["volumes"]).find(|other| other["name"] == volume).expect("a volume"), name)
+    }
+
+    fn port(&self, name: &Value) -> u64 {
+        let mut ports = array(&self.container()["ports"]);
+        let port = ports.find(|port| port["name"] == *name).unwrap_or_else(|| panic!("no port is called {name}"));
+        port["containerPort"].as_u64().expect("a number")
+    }
+}
+
+fn array(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().expect("a list").iter()
+}
+
 #[test]
-fn the_pods_configuration_loads() {
-    let documents = yaml(&deploy("kubernetes.yaml"));
-    let config = documents.iter().find(|document| document["kind"] == "ConfigMap").expect("a ConfigMap");
-    let text = config["data"]["anteroom.toml"].as_str().expect("a configuration");
-    let folder = std::env::temp_dir().join(format!("anteroom-deploy-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder");
-    let (file, secret) = (folder.join("anteroom.toml"), folder.join("secret"));
-    fs::write(&secret, "s3cret\n").expect("a secret");
-    let secret = secret.to_string_lossy();
-    fs::write(&file, text.replace("/run/secrets/anteroom/acme-client-secret", &secret)).expect("a file");
-    let loaded = Config::load(Some(&file), std::iter::empty()).map(|_| ());
-    fs::remove_dir_all(&folder).expect("ours");
-    assert_eq!(loaded, Ok(()));
+fn every_name_in_the_manifest_is_defined_or_explained() {
+    let manifest = Manifest::read();
+    let (pod, head) = (manifest.pod(), manifest.head());
+    let labels = &pod["metadata"]["labels"];
+    let set = &manifest.named("StatefulSet", &"anteroom".into())["spec"];
+    assert_eq!(&set["selector"]["matchLabels"], labels);
+    assert_eq!(manifest.named("Service", &set["serviceName"])["spec"]["clusterIP"], "None", "a StatefulSet needs a headless Service");
+    let services: Vec<_> = manifest.objects.iter().filter(|object| object["kind"] == "Service").collect();
+    assert_eq!(services.len(), 2);
+    for service in services {
+        assert_eq!(&service["spec"]["selector"], labels);
+        for port in array(&service["spec"]["ports"]) {
+            manifest.port(&port["targetPort"]);
+        }
+    }
+    for volume in array(&pod["spec"]["volumes"]) {
+        match (&volume["configMap"], &volume["persistentVolumeClaim"], &volume["secret"]) {
+            (Value::Object(map), _, _) => drop(manifest.named("ConfigMap", &map["name"])),
+            (_, Value::Object(claim), _) => drop(manifest.named("PersistentVolumeClaim", &claim["claimName"])),
+            (_, _, Value::Object(secret)) => {
+                let name = secret["secretName"].as_str().expect("a name");
+                assert!(head.contains(&format!("kubectl create secret generic {name} --namespace anteroom ")), "{name} is not explained");
+            }
+            _ => panic!("what is {volume}?"),
+        }
+    }
+    let image = manifest.container()["image"].as_str().expect("an image");
+    assert!(head.contains(&format!("docker build --tag {image} .")), "{image} is not explained");
+    assert!(head.contains("kubectl create namespace anteroom") && head.contains("kubectl apply --namespace anteroom"));
+}
+
+#[test]
+fn every_file_in_the_pods_configuration_is_mounted() {
+    let manifest = Manifest::read();
+    let head = manifest.head();
+    let arguments: Vec<&str> = array(&manifest.container()["args"]).filter_map(Value::as_str).collect();
+    let at = arguments.iter().position(|argument| *argument == "--config").expect("a configuration");
+    let (volume, name) = manifest.volume_at(arguments[at + 1]);
+    assert!(manifest.named("ConfigMap", &volume["configMap"]["name"])["data"][name].is_string());
+
+    let config: Table = manifest.configuration().parse().expect("TOML");
+    let text = |value: &toml::Value| value.as_str().expect("a string").to_owned();
+    for file in [text(&config["store"]["key_file"]), text(&config["providers"]["acme"]["client_secret_file"])] {
+        let (volume, name) = manifest.volume_at(&file);
+        assert!(volume["secret"].is_object(), "{file} is in no Secret");
+        assert!(head.contains(&format!("--from-file={name}")), "how {file} is made is not explained");
+    }
+    let database = text(&config["store"]["url"]);
+    let (volume, _) = manifest.volume_at(database.strip_prefix("sqlite://").expect("SQLite"));
+    assert!(volume["persistentVolumeClaim"].is_object(), "{database} is on no disk");
+}
+
+#[test]
+fn the_pod_is_probed_where_the_admin_listener_is() {
+    let manifest = Manifest::read();
+    let config: Table = manifest.configuration().parse().expect("TOML");
+    let listens_at = |key: &str, port: u64| config[key].as_str().is_some_and(|address| address == format!("0.0.0.0:{port}"));
+    assert!(listens_at("listen", manifest.port(&"http".into())));
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        assert!(listens_at("admin_listen", manifest.port(&manifest.container()[probe]["httpGet"]["port"])), "{probe}");
+    }
+}
+
+/// As the pod's user, with the Secret and the disk as Kubernetes mounts them: at each mount `fsGroup` opens all on the disk to the group.
+#[tokio::test]
+async fn the_pods_configuration_serves_as_its_user_again_and_again() {
+    let manifest = Manifest::read();
+    let user = manifest.pod()["spec"]["securityContext"]["runAsUser"].as_u64().and_then(|user| u32::try_from(user).ok()).expect("a user");
+    assert_eq!(manifest.pod()["spec"]["securityContext"]["fsGroup"], user);
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root can become the pod's user");
+    }
+    let scratch = Scratch::default();
+    let open_to_group = |path: &Path, mode| {
+        chown(path, None, Some(user)).expect("root");
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("root");
+    };
+    fs::set_permissions(scratch.path(), Permissions::from_mode(0o755)).expect("our own");
+    // The build directory may be closed to others.
+    let binary = scratch.join("anteroom");
+    fs::copy(env!("CARGO_BIN_EXE_anteroom"), &binary).expect("a copy");
+
+    let (secrets, disk) = (scratch.join("secrets"), scratch.join("disk"));
+    fs::create_dir_all(secrets.join("..1")).expect("a folder");
+    symlink("..1", secrets.join("..data")).expect("a link");
+    let key = Command::new(&binary).args(["keys", "new"]).output().expect("a key").stdout;
+    for (name, content) in [("anteroom.key", &*key), ("acme-client-secret", b"s3cret")] {
+        let file = secrets.join("..1").join(name);
+        fs::write(&file, content).expect("a file");
+        open_to_group(&file, 0o440);
+        symlink(Path::new("..data").join(name), secrets.join(name)).expect("a link");
+    }
+    fs::create_dir(&disk).expect("a folder");
+    open_to_group(&disk, 0o2775);
+    let config = manifest.configuration().replace("/run/secrets/anteroom", &secrets.to_string_lossy());
+    let config = config.replace("/var/lib/anteroom", &disk.to_string_lossy());
+    let config = config.replace("0.0.0.0:8080", "127.0.0.1:0").replace("0.0.0.0:9090", "127.0.0.1:0");
+    fs::write(scratch.join("anteroom.toml"), config).expect("a file");
+
+    for _ in 0..2 {
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={user}")).arg(format!("--regid={user}")).args(["--clear-groups", "--no-new-privs"]).arg(&binary);
+        command.args(["serve", "--config"]).arg(scratch.join("anteroom.toml"));
+        command.args(["--log-format", "json"]).env_clear().current_dir(&disk).stdin(Stdio::null());
+        let mut program = Program::start_command(command);
+        let metrics = program.stderr_after("metrics on ").await;
+        let ready = metrics.replace("/metrics", "/readyz");
+        service::within(async { while reqwest::get(&ready).await.is_ok_and(|answer| answer.status() != 200) {} }).await;
+        assert_eq!(reqwest::get(&ready).await.expect("an answer").status(), 200);
+        program.signal("TERM");
+        assert_eq!(program.exit().await.code(), Some(0), "{:?}", program.stderr());
+        let warned = program.stderr().into_iter().filter(|line| line.contains("WARN") || line.starts_with("warning")).collect::<Vec<_>>();
+        assert_eq!(warned, Vec::<String>::new());
+        for entry in fs::read_dir(&disk).expect("the disk") {
+            open_to_group(&entry.expect("an entry").path(), 0o660);
+        }
+    }
+    assert!(disk.join("anteroom.db").exists() && !disk.join("anteroom.key").exists(), "the keys are those of the Secret");
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! What the commands say, and what they exit with.
 
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 
 use reqwest::{Method, StatusCode};
+use serde_json::json;
 
-use super::service::{Program, Service, TempFile, answer, within};
+use super::service::{Folder, Program, Service, TempFile, answer, within};
 use super::{client_at, client_of, exit_code, provider, stderr, stdout};
 
 /// An address where nobody listens. It is not on 127.0.0.1, where other tests take the ports that are free.
@@ -145,4 +148,24 @@ async fn a_name_that_no_caller_can_have_exits_with_2() {
     let output = Program::run(&["keys", "caller", ""]).await;
     assert_eq!((exit_code(&output), stdout(&output)), (2, ""));
     assert!(stderr(&output)[0].contains("a name of 1 to 100 characters"), "{:?}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_new_key_file_goes_to_stdout_and_seals() {
+    let output = Program::run(&["keys", "new"]).await;
+    assert_eq!((exit_code(&output), stderr(&output)), (0, vec![]));
+    let again = Program::run(&["keys", "new"]).await;
+    let keys = |text: &str| text.lines().filter(|line| line.starts_with("key = ")).map(str::to_owned).collect::<Vec<_>>();
+    let (key, other) = (keys(stdout(&output)), keys(stdout(&again)));
+    assert_eq!((key.len(), other.len()), (1, 1));
+    assert_ne!(key, other, "the same key twice");
+
+    let (folder, provider) = (Folder::new(), provider().await);
+    let key_file = folder.0.join("of-a-secret");
+    std::fs::write(&key_file, &output.stdout).unwrap();
+    std::fs::set_permissions(&key_file, Permissions::from_mode(0o600)).unwrap();
+    let store = format!("[store]\nurl = \"sqlite://{0}/anteroom.db\"\nkey_file = \"{0}/of-a-secret\"\n", folder.0.display());
+    let service = Service::start(&(store + &client_of(&provider))).await;
+    service.begin(&json!({})).await;
+    assert_eq!(std::fs::read(&key_file).unwrap(), output.stdout, "left as it is");
 }

@@ -175,6 +175,11 @@ impl Program {
         Self::start_read(command(&[], arguments), move |line| line.contains(mark))
     }
 
+    /// Not as the others are run.
+    pub fn start_command(command: Command) -> Self {
+        Self::start_read(command, |_| false)
+    }
+
     fn start_read(mut command: Command, is_last: impl Fn(&str) -> bool + Send + 'static) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
