@@ -8,7 +8,8 @@ use reqwest::Method;
 use serde_json::{Map, Value};
 
 use super::demo::Demo;
-use super::service::{TempFile, answer, text};
+use super::service::{Service, TempFile, answer, text};
+use super::{client_of, provider};
 
 const README: &str = include_str!("../../README.md");
 
@@ -63,6 +64,24 @@ fn the_sample_configuration_loads() {
         assert_eq!(config.providers.len(), 2);
         assert!(!config.is_open());
     }
+}
+
+/// What the proxy sends on is answered: it names the public host, and comes from loopback.
+#[tokio::test]
+async fn the_proxy_of_the_example_gets_through() {
+    let samples = blocks(section("TLS"));
+    let sample = |language| &samples.iter().find(|block| block.language == language).unwrap_or_else(|| panic!("no {language}")).text;
+    let (nginx, ours) = (sample("nginx"), sample("toml"));
+    let value = |name: &str| nginx.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_suffix(';')).unwrap().trim();
+    assert!(value("proxy_pass").contains("//127.0.0.1:") && nginx.contains("proxy_set_header Host $host;"));
+    let provider = provider().await;
+    let service = Service::start(&format!("{ours}{}", client_of(&provider))).await;
+    let begin = |host: &str| {
+        let request = service.request(Method::POST, "/sessions").header("Host", host).header("Sec-Fetch-Site", "same-site");
+        request.header("Origin", format!("https://{host}")).header("X-Forwarded-For", "198.51.100.7")
+    };
+    assert_eq!(answer(begin(value("server_name"))).await.status, 201);
+    assert_eq!(answer(begin("rebound.example")).await.problem(), (421, "misdirected_request"));
 }
 
 #[test]
