@@ -1,9 +1,11 @@
 //! What hangs, what only seems to, and what cannot be dropped.
 
 use std::io::{BufRead, BufReader, Write, stdin};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::task::{Context, Poll};
 use std::thread;
@@ -157,14 +159,16 @@ async fn a_task_that_cannot_be_dropped_is_reported_once_and_is_a_crash_when_it_e
 struct Trap {
     clock: ManualClock,
     holds: Duration,
+    has_caught: Arc<AtomicBool>,
 }
 
-struct Trapped;
+struct Trapped(Arc<AtomicBool>);
 
 impl Future for Trapped {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        self.0.store(true, Ordering::SeqCst);
         loop {
             thread::park();
         }
@@ -177,32 +181,39 @@ impl Clock for Trap {
     }
 
     fn sleep_until(&self, deadline: Timestamp) -> BoxFuture<'static, ()> {
-        if deadline == self.now() + self.holds { Trapped.boxed() } else { self.clock.sleep_until(deadline) }
+        if deadline == self.now() + self.holds { Trapped(self.has_caught.clone()).boxed() } else { self.clock.sleep_until(deadline) }
     }
 }
 
 #[test]
 fn a_scheduler_that_is_stuck_makes_the_service_unready_and_ends_it() {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
-    runtime.block_on(async {
-        let clock = ManualClock::default();
-        // So long it sleeps where there is no sign-in.
-        let trap = Trap { clock: clock.clone(), holds: Duration::from_secs(20) };
-        let started_at = clock.now();
-        let (_provider, parts) = Setup::on(trap).build().await;
-        let app = App::start(parts);
-        for patience in 1..=2 {
-            assert!(app.health().watchdog_is_ready());
-            within(clock.sleeper(|at| at == started_at + Duration::from_secs(60) * patience)).await;
-            clock.advance(Duration::from_secs(60));
-        }
-        within(app.broken()).await;
-        assert!(!app.health().watchdog_is_ready());
-        let counted = app.metrics.render(&app.sessions.census());
-        assert!(counted.contains("anteroom_stuck_tasks_total{task=\"scheduler\"} 1"), "{counted}");
-    });
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            let clock = ManualClock::default();
+            // So long it sleeps where there is no sign-in.
+            let trap = Trap { clock: clock.clone(), holds: Duration::from_secs(20), has_caught: Arc::default() };
+            let has_caught = trap.has_caught.clone();
+            let started_at = clock.now();
+            let (_provider, parts) = Setup::on(trap).build().await;
+            let app = App::start(parts);
+            eventually("the scheduler is stuck", || has_caught.load(Ordering::SeqCst)).await;
+            for patience in 1..=2 {
+                assert!(app.health().watchdog_is_ready());
+                within(clock.sleeper(|at| at == started_at + Duration::from_secs(60) * patience)).await;
+                clock.advance(Duration::from_secs(60));
+            }
+            within(app.broken()).await;
+            assert!(!app.health().watchdog_is_ready());
+            let counted = app.metrics.render(&app.sessions.census());
+            assert!(counted.contains("anteroom_stuck_tasks_total{task=\"scheduler\"} 1"), "{counted}");
+        })
+    }));
     // As the binary does: nobody waits for what is stuck.
     runtime.shutdown_background();
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 const PLAYS_THE_PROCESS: &str = "ANTEROOM_TEST_PLAYS_THE_PROCESS";
@@ -243,7 +254,7 @@ fn a_process_in_which_nothing_runs_ends_with_a_failure_and_one_that_was_stopped_
 fn play_the_process() {
     let telemetry = telemetry::init(Format::Json, "info").unwrap();
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let blocked = (0..2).map(|_| Trapped.boxed()).collect();
+    let blocked = (0..2).map(|_| Trapped(Arc::default()).boxed()).collect();
     let dog = runtime.block_on(async {
         let (_, dog) = Kids::start(blocked, &ManualClock::default());
         dog
