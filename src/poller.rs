@@ -36,7 +36,8 @@ pub async fn run(
     }
     let due = session.due(&sessions.terms());
     let urgency = if let Some((_, Due::Ask(urgency))) = due { urgency } else { Urgency::Ordinary };
-    let Some(_pass) = pass.or_else(|| upstream.gate.enter(sessions.clock().now(), urgency)) else { return };
+    let pass = pass.filter(|pass| pass.is_for(urgency)).or_else(|| upstream.enter(sessions.clock().now(), urgency));
+    let Some(pass) = pass else { return };
     let Some((attempt, errand)) = sessions.attempt(id) else { return };
 
     let asked_at = sessions.clock().now();
@@ -61,6 +62,8 @@ pub async fn run(
         (Ok(()), _) => beat.accepted(),
         (Err(refused), None) => debug!(?refused, "a report was refused"),
         (Err(_), Some(grant)) => {
+            drop(pass);
+            let _place = upstream.enter(sessions.clock().now(), Urgency::Background);
             let revoked = provider.revoke(&grant).await;
             warn!(provider = &*upstream.name, revoked, "tokens came for a sign-in that is gone");
             if !revoked {

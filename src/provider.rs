@@ -32,6 +32,9 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use self::gate::{Pass, Room};
+use crate::kernel::session::Urgency;
+use crate::kernel::time::Timestamp;
 use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
 
 /// An OAuth 2.0 authorization server with the device authorization grant (RFC 8628), as one client of it.
@@ -54,6 +57,12 @@ pub trait Provider: Send + Sync + 'static {
     /// `Unverified` is never asked.
     fn verify<'a>(&'a self, grant: &'a Arc<Grant>) -> BoxFuture<'a, Verdict> {
         ready(Verdict::Untrusted(Arc::clone(grant))).boxed()
+    }
+
+    /// Whether an exchange would first have to find out where the provider's endpoints are. Then one does that, and others had better
+    /// wait until it has ended than for it.
+    fn is_unknown(&self) -> bool {
+        false
     }
 
     /// Asks the provider to revoke the tokens (RFC 7009), the refresh token first. True when that is done or can never be;
@@ -91,4 +100,29 @@ pub struct Upstream {
     pub usual_scope: Arc<str>,
     pub provider: Arc<dyn Provider>,
     pub gate: gate::Gate,
+}
+
+impl Upstream {
+    /// As [`gate::Gate::room`]. Of those who would only wait for what another finds out, none has a place.
+    pub fn room(&self, now: Timestamp, urgency: Urgency) -> Room {
+        let may_wait = !matches!(urgency, Urgency::Ordinary | Urgency::Urgent);
+        match self.gate.room(now, urgency) {
+            Room::Now(_) if may_wait && self.provider.is_unknown() => {
+                if self.gate.is_exploring() {
+                    Room::WhenOneEnds
+                } else {
+                    Room::Now(1)
+                }
+            }
+            room => room,
+        }
+    }
+
+    /// As [`gate::Gate::enter`], under the same condition.
+    pub fn enter(&self, now: Timestamp, urgency: Urgency) -> Option<Pass> {
+        match self.room(now, urgency) {
+            Room::Now(_) => self.gate.enter(now, urgency),
+            Room::At(_) | Room::WhenOneEnds => None,
+        }
+    }
 }

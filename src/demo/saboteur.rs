@@ -46,6 +46,10 @@ impl Provider for Saboteur {
         self.inner.verify(grant)
     }
 
+    fn is_unknown(&self) -> bool {
+        self.inner.is_unknown()
+    }
+
     fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool> {
         self.inner.revoke(grant)
     }

@@ -1,7 +1,7 @@
 //! All sessions, and which of them is due when.
 //!
-//! The agenda has one lane for each provider, so that a provider which may not be asked more keeps only its own sessions
-//! waiting, and one for what time alone decides.
+//! The agenda has lanes for each provider, one for each kind of request, so that a provider which may not be asked more keeps only
+//! its own sessions waiting, and one for what time alone decides.
 
 use core::borrow::Borrow;
 use core::cell::Cell;
@@ -20,15 +20,19 @@ pub enum Lane {
     Time,
     /// [`Due::Ask`], of the sessions of this provider.
     Provider(Arc<str>),
-    /// The same, where it is [`Urgency::Urgent`].
+    /// The same, where it is [`Urgency::Urgent`], and so on.
     Urgent(Arc<str>),
+    /// With the caller, as callers take turns.
+    Beginning(Arc<str>, Option<Arc<str>>),
+    Verification(Arc<str>),
+    Background(Arc<str>),
 }
 
 #[derive(Debug)]
 pub struct Table {
     terms: Terms,
     rows: HashSet<Row>,
-    /// One for each lane that was ever needed, so they are few.
+    /// One for each lane that was ever needed, and only now for beginnings, so they are few.
     agenda: Vec<(Lane, Entries)>,
     census: BTreeMap<Status, usize>,
     /// Those that nobody needs any more, by the time at which they were settled.
@@ -183,6 +187,10 @@ impl Table {
             && let Some((_, entries)) = self.agenda.iter_mut().find(|(lane, _)| lane.holds(&row.session, due))
         {
             entries.remove(&(row.at.get(), row.session.id()));
+            // There may be many callers, of whom few begin something just now.
+            if entries.is_empty() {
+                self.agenda.retain(|(lane, entries)| !matches!(lane, Lane::Beginning(..)) || !entries.is_empty());
+            }
         }
     }
 
@@ -208,12 +216,27 @@ impl Table {
 }
 
 impl Lane {
+    /// Whose requests are in it, and what they may expect; absent where nobody is asked.
+    pub fn asks(&self) -> Option<(&Arc<str>, Urgency)> {
+        match self {
+            Self::Time => None,
+            Self::Provider(name) => Some((name, Urgency::Ordinary)),
+            Self::Urgent(name) => Some((name, Urgency::Urgent)),
+            Self::Beginning(name, _) => Some((name, Urgency::Beginning)),
+            Self::Verification(name) => Some((name, Urgency::Verification)),
+            Self::Background(name) => Some((name, Urgency::Background)),
+        }
+    }
+
     fn of(session: &Session, due: Due) -> Self {
         let provider = || Arc::clone(&session.opening().provider);
         match due {
             Due::Lapse => Self::Time,
             Due::Ask(Urgency::Ordinary) => Self::Provider(provider()),
             Due::Ask(Urgency::Urgent) => Self::Urgent(provider()),
+            Due::Ask(Urgency::Beginning) => Self::Beginning(provider(), session.opening().caller.clone()),
+            Due::Ask(Urgency::Verification) => Self::Verification(provider()),
+            Due::Ask(Urgency::Background) => Self::Background(provider()),
         }
     }
 
@@ -221,8 +244,12 @@ impl Lane {
     fn holds(&self, session: &Session, due: Due) -> bool {
         match (self, due) {
             (Self::Time, Due::Lapse) => true,
-            (Self::Provider(name), Due::Ask(Urgency::Ordinary)) | (Self::Urgent(name), Due::Ask(Urgency::Urgent)) => {
-                *name == session.opening().provider
+            (Self::Provider(name), Due::Ask(Urgency::Ordinary))
+            | (Self::Urgent(name), Due::Ask(Urgency::Urgent))
+            | (Self::Verification(name), Due::Ask(Urgency::Verification))
+            | (Self::Background(name), Due::Ask(Urgency::Background)) => *name == session.opening().provider,
+            (Self::Beginning(name, caller), Due::Ask(Urgency::Beginning)) => {
+                *name == session.opening().provider && *caller == session.opening().caller
             }
             _ => false,
         }

@@ -63,12 +63,13 @@ pub struct Discovery {
     issuer: Option<String>,
     allow_http: bool,
     fetches: AtomicU64,
+    latest: parking_lot::Mutex<Option<Arc<Metadata>>>,
+    /// Held during a fetch.
     known: Mutex<Known>,
 }
 
 #[derive(Default)]
 struct Known {
-    metadata: Option<Arc<Metadata>>,
     fresh_until: Timestamp,
     /// What the latest fetch came to, for those who waited for it.
     outcome: Option<Problem>,
@@ -82,17 +83,29 @@ const STALE: Duration = Duration::from_secs(60);
 
 impl Discovery {
     pub fn new(exchange: Exchange, issuer: Option<String>, allow_http: bool) -> Self {
-        Self { exchange, issuer, allow_http, fetches: AtomicU64::new(0), known: Mutex::default() }
+        Self { exchange, issuer, allow_http, fetches: AtomicU64::new(0), latest: parking_lot::Mutex::default(), known: Mutex::default() }
     }
 
-    /// The metadata, from memory if it is less than an hour old. Many callers at once cost one fetch and share what it came to.
+    /// Whether there is metadata, however old.
+    pub fn is_known(&self) -> bool {
+        self.latest.lock().is_some()
+    }
+
+    /// The metadata, from memory if it is less than an hour old. Many callers at once cost one fetch and share what it came to; nobody
+    /// waits for another's fetch where there is something older.
     ///
     /// # Errors
     /// When the fetch failed and none before has succeeded.
     pub async fn metadata(&self) -> Result<Arc<Metadata>, Problem> {
         let fetches = self.fetches.load(Ordering::Acquire);
-        let mut known = self.known.lock().await;
-        if let Some(metadata) = known.metadata.as_ref().filter(|_| self.exchange.now() < known.fresh_until) {
+        let latest = self.latest.lock().clone();
+        let mut known = match (self.known.try_lock(), latest) {
+            (Ok(known), _) => known,
+            (Err(_), Some(metadata)) => return Ok(metadata),
+            (Err(_), None) => self.known.lock().await,
+        };
+        let latest = self.latest.lock().clone();
+        if let Some(metadata) = latest.as_ref().filter(|_| self.exchange.now() < known.fresh_until) {
             return Ok(Arc::clone(metadata));
         }
         if let Some(problem) = known.outcome.filter(|_| self.fetches.load(Ordering::Acquire) != fetches) {
@@ -100,14 +113,14 @@ impl Discovery {
         }
         let fetched = self.look_up().await;
         self.fetches.fetch_add(1, Ordering::Release);
-        match (fetched, &known.metadata) {
+        match (fetched, latest) {
             (Ok(metadata), _) => {
                 let metadata = Arc::new(metadata);
-                *known = Known { metadata: Some(Arc::clone(&metadata)), fresh_until: self.exchange.now() + FRESH, outcome: None };
+                *known = Known { fresh_until: self.exchange.now() + FRESH, outcome: None };
+                *self.latest.lock() = Some(Arc::clone(&metadata));
                 Ok(metadata)
             }
             (Err(_), Some(metadata)) => {
-                let metadata = Arc::clone(metadata);
                 known.fresh_until = self.exchange.now() + STALE;
                 Ok(metadata)
             }

@@ -26,7 +26,11 @@ pub struct Gate {
 
 #[derive(Default)]
 struct State {
+    /// All, and of them those of which there may be only so many.
     in_flight: usize,
+    beginnings: usize,
+    verifications: usize,
+    revocations: usize,
     /// How many were begun beyond [`AT_EASE`], in the last millisecond in which some were.
     added: usize,
     added_at: Timestamp,
@@ -35,6 +39,8 @@ struct State {
     /// The earliest moment for the next request under the rate limit, and how many were made of this millisecond.
     next_slot: Timestamp,
     made: u32,
+    /// The same for what nobody waits for.
+    next_background_slot: Timestamp,
     paused_until: Timestamp,
     /// As `paused_until`, for device authorization requests alone.
     full_until: Timestamp,
@@ -50,7 +56,8 @@ struct State {
 /// The right to have one request under way; given back on drop.
 pub struct Pass {
     state: Arc<Mutex<State>>,
-    max_in_flight: usize,
+    urgency: Urgency,
+    limits: Limits,
     bell: Arc<Notify>,
 }
 
@@ -78,6 +85,8 @@ pub struct Backlog {
 /// for both sides.
 const AT_EASE: usize = 64;
 const ADDED: usize = 16;
+/// One in so many places, and slots, of a provider is for what nobody waits for.
+const PARTS: u32 = 8;
 /// As for a single session: from the third failure in a row the provider counts as unreachable.
 const UNREACHABLE_AFTER: u8 = 3;
 /// How long there must have been nothing but failures before the provider counts as down and is left alone. By then the sessions
@@ -116,16 +125,27 @@ impl Gate {
         let mut state = self.state.lock();
         let Room::Now(_) = state.room(&self.limits, now, urgency) else { return None };
         if let Some(rate) = self.limits.max_per_second {
-            state.take_slot(rate, now);
+            state.take_slot(rate, now, urgency);
         }
-        state.begin(now);
-        Some(Pass { state: Arc::clone(&self.state), max_in_flight: self.limits.max_in_flight, bell: Arc::clone(&self.bell) })
+        state.begin(now, urgency);
+        Some(Pass { state: Arc::clone(&self.state), urgency, limits: self.limits, bell: Arc::clone(&self.bell) })
+    }
+
+    /// There is one place only, so there is no share of it: what nobody waits for comes when nothing else is due.
+    pub fn is_narrow(&self) -> bool {
+        self.limits.max_in_flight == 1 || self.state.lock().closings > 0
     }
 
     /// Until when no sign-in can begin, because the provider wants to be asked less.
     pub fn paused_until(&self, now: Timestamp) -> Option<Timestamp> {
         let state = self.state.lock();
         Some(state.paused_until.max(state.full_until)).filter(|until| *until > now)
+    }
+
+    /// Whether one is under way that asks where the provider's endpoints are, if that is not known.
+    pub fn is_exploring(&self) -> bool {
+        let state = self.state.lock();
+        state.beginnings + state.verifications + state.revocations > 0
     }
 
     /// How many requests are under way.
@@ -186,17 +206,45 @@ impl Gate {
 impl State {
     fn room(&self, limits: &Limits, now: Timestamp, urgency: Urgency) -> Room {
         let (opens, most) = match urgency {
-            Urgency::Urgent => (Timestamp::default(), limits.max_in_flight),
-            Urgency::Ordinary if self.closings > 0 => (self.paused_until.max(self.closed_until), 1),
-            Urgency::Ordinary => (self.paused_until, limits.max_in_flight),
+            Urgency::Urgent | Urgency::Beginning | Urgency::Verification => (Timestamp::default(), limits.max_in_flight),
+            Urgency::Ordinary | Urgency::Background if self.closings > 0 => (self.paused_until.max(self.closed_until), 1),
+            Urgency::Ordinary | Urgency::Background => (self.paused_until, limits.max_in_flight),
         };
-        let free = most.saturating_sub(self.in_flight);
+        let free = most.saturating_sub(self.in_flight).min(self.share(limits, urgency));
+        let slot = match urgency {
+            Urgency::Background => self.next_slot.max(self.next_background_slot),
+            _ => self.next_slot,
+        };
         match limits.max_per_second {
             _ if opens > now => Room::At(opens),
             _ if free == 0 => Room::WhenOneEnds,
-            Some(_) if self.next_slot > now => Room::At(self.next_slot),
+            // It asks for keys now and then; mostly nobody is asked.
+            _ if urgency == Urgency::Verification => Room::Now(free),
+            Some(_) if slot > now => Room::At(slot),
             Some(_) => Room::Now(1),
             None => Room::Now(free),
+        }
+    }
+
+    /// How many more of this kind there may be, whatever else there is. Verifications are made one by one: the first brings the keys,
+    /// and the others need not wait for them in places. Revocations leave it one, if they can.
+    fn share(&self, limits: &Limits, urgency: Urgency) -> usize {
+        let small = (limits.max_in_flight / PARTS as usize).max(1);
+        let left = small.saturating_sub(self.verifications + self.revocations);
+        match urgency {
+            Urgency::Ordinary | Urgency::Urgent => usize::MAX,
+            Urgency::Beginning => (limits.max_in_flight / 2).max(1).saturating_sub(self.beginnings),
+            Urgency::Verification => 1usize.saturating_sub(self.verifications).min(left),
+            Urgency::Background => (small - 1).max(1).saturating_sub(self.revocations).min(left),
+        }
+    }
+
+    fn of_its_kind(&mut self, urgency: Urgency) -> Option<&mut usize> {
+        match urgency {
+            Urgency::Ordinary | Urgency::Urgent => None,
+            Urgency::Beginning => Some(&mut self.beginnings),
+            Urgency::Verification => Some(&mut self.verifications),
+            Urgency::Background => Some(&mut self.revocations),
         }
     }
 
@@ -213,29 +261,43 @@ impl State {
         }
     }
 
-    fn begin(&mut self, now: Timestamp) {
+    fn begin(&mut self, now: Timestamp, urgency: Urgency) {
         if self.in_flight >= AT_EASE {
             self.added = if self.added_at == now { self.added + 1 } else { 1 };
             self.added_at = now;
         }
         self.in_flight += 1;
+        if let Some(number) = self.of_its_kind(urgency) {
+            *number += 1;
+        }
     }
 
     /// Whether there is room again before it was promised.
-    fn end(&mut self, max_in_flight: usize) -> bool {
-        let was_full = self.in_flight >= max_in_flight || self.closings > 0;
+    fn end(&mut self, limits: &Limits, urgency: Urgency) -> bool {
+        // Whoever is one of only so many may have kept the next of them waiting.
+        let was_full = self.in_flight >= limits.max_in_flight || self.closings > 0 || self.of_its_kind(urgency).is_some();
         self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(number) = self.of_its_kind(urgency) {
+            *number = number.saturating_sub(1);
+        }
         let is_at_ease = self.is_held_back && self.in_flight <= AT_EASE / 2;
         self.is_held_back &= !is_at_ease;
         was_full || is_at_ease
     }
 
     /// Requests are spread evenly over the second: it never sees more of them than `rate`.
-    fn take_slot(&mut self, rate: u32, now: Timestamp) {
+    fn take_slot(&mut self, rate: u32, now: Timestamp, urgency: Urgency) {
+        if urgency == Urgency::Verification {
+            return;
+        }
+        let gap = Duration::from_secs(1) / rate.clamp(1, 1000);
         self.made += 1;
         if self.made >= rate / 1000 {
             self.made = 0;
-            self.next_slot = now + Duration::from_secs(1) / rate.clamp(1, 1000);
+            self.next_slot = now + gap;
+        }
+        if urgency == Urgency::Background {
+            self.next_background_slot = now + gap * PARTS;
         }
     }
 
@@ -248,9 +310,17 @@ impl State {
     }
 }
 
+impl Pass {
+    /// Whether the request is one of those that the place is for. A session may have become another since it was taken.
+    pub fn is_for(&self, urgency: Urgency) -> bool {
+        let is_poll = |urgency| matches!(urgency, Urgency::Ordinary | Urgency::Urgent);
+        self.urgency == urgency || (is_poll(self.urgency) && is_poll(urgency))
+    }
+}
+
 impl Drop for Pass {
     fn drop(&mut self) {
-        if self.state.lock().end(self.max_in_flight) {
+        if self.state.lock().end(&self.limits, self.urgency) {
             self.bell.notify_one();
         }
     }

@@ -302,6 +302,11 @@ impl Provider for OAuthProvider {
         self.verify_tokens(grant).boxed()
     }
 
+    fn is_unknown(&self) -> bool {
+        let named = &self.settings.endpoints;
+        (named.device_authorization.is_none() || named.token.is_none()) && !self.discovery.is_known()
+    }
+
     fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool> {
         async move { in_time(REVOCATION_PATIENCE, self.revoke_tokens(grant)).await.unwrap_or(false) }.boxed()
     }

@@ -30,6 +30,31 @@ fn a_place_is_free_again_when_its_request_has_ended() {
 }
 
 #[test]
+fn each_kind_of_request_has_its_share_of_the_places() {
+    let places = |gate: &Gate, urgency| std::iter::from_fn(|| gate.enter(START, urgency)).collect::<Vec<_>>();
+    for (most, beginnings, revocations) in [(1, 1, 1), (2, 1, 1), (16, 8, 1), (32, 16, 3), (64, 32, 7)] {
+        assert_eq!(places(&gate(most, None), Urgency::Beginning).len(), beginnings, "of {most}");
+        assert_eq!(places(&gate(most, None), Urgency::Verification).len(), 1, "of {most}");
+        let gate = gate(most, None);
+        let hanging = places(&gate, Urgency::Background);
+        assert_eq!(hanging.len(), revocations, "of {most}");
+        let verification = gate.enter(START, Urgency::Verification);
+        assert_eq!(verification.is_some(), most >= 16, "of {most}");
+        assert_eq!(places(&gate, ORDINARY).len(), most - revocations - usize::from(most >= 16), "the rest of {most}");
+    }
+}
+
+#[test]
+fn one_slot_in_eight_is_for_what_nobody_waits_for() {
+    let gate = gate(64, Some(2));
+    assert!(gate.enter(START, Urgency::Background).is_some());
+    assert_eq!(gate.room(START, ORDINARY), Room::At(after(500)));
+    assert_eq!(gate.room(after(500), Urgency::Background), Room::At(after(4_000)));
+    assert_eq!(gate.room(after(500), Urgency::Beginning), Room::Now(1));
+    assert_eq!(gate.room(after(4_000), Urgency::Background), Room::Now(1));
+}
+
+#[test]
 fn requests_become_more_little_by_little() {
     let gate = gate(1_000, None);
     let mut under_way = Vec::new();

@@ -5,6 +5,7 @@
 mod clock;
 mod gate;
 mod outage;
+mod shares;
 mod sharing;
 mod soak;
 
@@ -135,7 +136,7 @@ impl Bench {
             let expires_at = session.prompt().map(|prompt| prompt.expires_at);
             match (session.status(), session.next_poll_at()) {
                 (Status::Pending, None) => false,
-                (Status::Starting, _) => !has_room(Urgency::Urgent),
+                (Status::Starting, _) => !has_room(Urgency::Beginning),
                 (Status::Pending, Some(due)) if due <= now && Some(due) >= expires_at => !has_room(Urgency::Urgent),
                 (Status::Pending, Some(due)) if due <= now => {
                     !has_room(Urgency::Ordinary) || self.sessions.deadlines().values().all(|deadline| *deadline > now)

@@ -72,8 +72,11 @@ async fn no_sign_in_begins_while_the_provider_wants_to_be_left_alone() {
     let url = format!("http://{}/sessions", bench.address);
     let post = async |provider: &str, key: &str| {
         let body = format!(r#"{{"provider":"{provider}"}}"#);
-        let request =
-            http.post(&url).header("content-type", "application/json").header("idempotency-key", format!("creation-{key:0>16}")).body(body);
+        let request = http
+            .post(&url)
+            .header("content-type", "application/json")
+            .header("idempotency-key", format!("{key}-and-nobody-else-knows"))
+            .body(body);
         let response = within(request.send()).await.unwrap();
         let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
         let status = response.status().as_u16();

@@ -12,12 +12,19 @@ pub enum Due {
     Lapse,
 }
 
-/// Whether a request waits while its provider wants to be left alone.
+/// What a request may expect of its provider's room: whether it waits while the provider wants to be left alone, and what share it
+/// has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Urgency {
     Ordinary,
-    /// Somebody waits for the code, or it is the last poll: later would be too late.
+    /// The last poll: later would be too late.
     Urgent,
+    /// Somebody waits for the code.
+    Beginning,
+    /// The tokens are here and withheld.
+    Verification,
+    /// Nobody waits for it.
+    Background,
 }
 
 impl Session {
@@ -42,14 +49,14 @@ impl Session {
         if let Some(open) = self.open_attempt {
             return (!open.answered).then_some((open.since + ABANDONED, Urgency::Urgent));
         }
-        let own = match &self.kept.state {
-            State::Starting => Some((self.opened_at(), Urgency::Urgent)),
+        let revocations = || self.revocations().iter().map(|revocation| (revocation.next_at, Urgency::Background));
+        match &self.kept.state {
+            State::Starting => Some((self.opened_at(), Urgency::Beginning)),
+            // A revocation that waits for its share must not keep the sign-in waiting, so it comes after that.
             State::Pending(pending) if !self.polling.is_hopeless(pending) => Some((self.polling.next_at, self.polling.urgency(pending))),
-            State::Verifying(verifying) => Some((verifying.next_at, Urgency::Urgent)),
-            _ => self.renewing_since().map(|at| (at, Urgency::Urgent)),
-        };
-        let revocations = self.revocations().iter().map(|revocation| (revocation.next_at, Urgency::Ordinary));
-        own.into_iter().chain(revocations).min_by_key(|(at, _)| *at)
+            State::Verifying(verifying) => Some((verifying.next_at, Urgency::Verification)),
+            _ => self.renewing_since().map(|at| (at, Urgency::Beginning)).or_else(|| revocations().min_by_key(|(at, _)| *at)),
+        }
     }
 
     pub(super) fn lapses_at(&self, terms: &Terms) -> Option<Timestamp> {

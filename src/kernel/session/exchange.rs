@@ -28,17 +28,17 @@ impl Session {
         if self.open_attempt.is_some() {
             return Ok((self.close_abandoned(now)?, None));
         }
-        let errand = match (&self.kept.state, self.due_revocation(now)) {
+        let errand = match &self.kept.state {
             _ if self.is_beginning() => Errand::Begin,
-            (_, Some(grant)) => {
+            State::Pending(pending) if self.polling.next_at <= now && !self.polling.is_hopeless(pending) => {
+                Errand::Poll(Arc::clone(&pending.device_code))
+            }
+            State::Verifying(verifying) if verifying.next_at <= now => Errand::Verify(Arc::clone(&verifying.grant)),
+            _ => {
+                let grant = self.due_revocation(now).ok_or(Refused::NotDue)?;
                 self.change_extras(|extras| extras.put_first(&grant));
                 Errand::Revoke(grant)
             }
-            (State::Pending(pending), _) if self.polling.next_at <= now && !self.polling.is_hopeless(pending) => {
-                Errand::Poll(Arc::clone(&pending.device_code))
-            }
-            (State::Verifying(verifying), _) if verifying.next_at <= now => Errand::Verify(Arc::clone(&verifying.grant)),
-            _ => return Err(Refused::NotDue),
         };
         self.attempts = self.attempts.wrapping_add(1);
         self.open_attempt = Some(OpenAttempt { since: now, answered: false, kind: errand.kind() });
