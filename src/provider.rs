@@ -31,7 +31,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
+use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Revocation, Verdict};
 
 /// An OAuth 2.0 authorization server with the device authorization grant (RFC 8628), as one client of it.
 ///
@@ -55,9 +55,8 @@ pub trait Provider: Send + Sync + 'static {
         ready(Verdict::Untrusted(Arc::clone(grant))).boxed()
     }
 
-    /// Asks the provider to revoke the tokens (RFC 7009), the refresh token first. True when that is done or can never be;
-    /// false when it is worth another try.
-    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool>;
+    /// Asks the provider to revoke the tokens (RFC 7009), the refresh token first.
+    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Revocation>;
 }
 
 /// A sign-in in progress, by all that a provider may want to know of it again.
