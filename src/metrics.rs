@@ -109,7 +109,11 @@ impl Default for Metrics {
         registry.register("sessions_created", "Sign-ins begun", metrics.created.clone());
         registry.register("sessions_settled", "Sign-ins ended, by outcome; of failed ones the failure code", metrics.settled.clone());
         registry.register("grant_lost", "Tokens that a provider issued and whose answer never arrived", metrics.grant_lost.clone());
-        registry.register("provider_requests", "Exchanges with providers, by what the answer was", metrics.asked.clone());
+        registry.register(
+            "provider_requests",
+            "Exchanges with providers, by what the answer was; of revocations revoked, refused, unsupported or not_revoked (tried again)",
+            metrics.asked.clone(),
+        );
         registry.register_with_unit("provider_answer", "Time until a provider's answer", Unit::Seconds, metrics.answer_seconds.clone());
         registry.register_with_unit(
             "poll_lateness",

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use crate::kernel::session::{Due, Errand, SessionId, Urgency};
 use crate::kernel::table::Lane;
 use crate::kernel::time::Timestamp;
-use crate::kernel::verdict::{Failure, Verdict};
+use crate::kernel::verdict::{Failure, Revocation, Verdict};
 use crate::metrics::Asked;
 use crate::provider::gate::{Backlog, Pass};
 use crate::provider::{Providers, SignIn, Upstream};
@@ -56,7 +56,9 @@ pub async fn run(
     let answered_at = sessions.clock().now();
     heed(upstream, &sessions, &answer, answered_at);
     let took = answered_at.since(asked_at);
-    observe(Asked { provider: &upstream.name, errand: name, answer: answer.name(), took, late });
+    if !matches!(answer, Answer::Revoked(Revocation::NoEndpoint)) {
+        observe(Asked { provider: &upstream.name, errand: name, answer: answer.name(), took, late });
+    }
     let grant = answer.grant().map(Arc::clone);
     match (sessions.report(id, attempt, answer), grant) {
         (Ok(()), _) => beat.accepted(),
@@ -64,9 +66,9 @@ pub async fn run(
         (Err(_), Some(grant)) => {
             drop(pass);
             let _place = upstream.enter(sessions.clock().now(), Urgency::Background);
-            let revoked = provider.revoke(&grant).await;
-            warn!(provider = &*upstream.name, revoked, "tokens came for a sign-in that is gone");
-            if !revoked {
+            let revocation = provider.revoke(&grant).await;
+            warn!(provider = &*upstream.name, revocation = revocation.name(), "tokens came for a sign-in that is gone");
+            if revocation != Revocation::Revoked {
                 sessions.stranded(id);
             }
         }

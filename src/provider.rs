@@ -35,7 +35,7 @@ use futures_util::future::BoxFuture;
 use self::gate::{Pass, Room};
 use crate::kernel::session::Urgency;
 use crate::kernel::time::Timestamp;
-use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
+use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Revocation, Verdict};
 
 /// An OAuth 2.0 authorization server with the device authorization grant (RFC 8628), as one client of it.
 ///
@@ -65,9 +65,8 @@ pub trait Provider: Send + Sync + 'static {
         false
     }
 
-    /// Asks the provider to revoke the tokens (RFC 7009), the refresh token first. True when that is done or can never be;
-    /// false when it is worth another try.
-    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool>;
+    /// Asks the provider to revoke the tokens (RFC 7009), the refresh token first.
+    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Revocation>;
 }
 
 /// A sign-in in progress, by all that a provider may want to know of it again.

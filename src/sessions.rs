@@ -37,7 +37,7 @@ use crate::clock::Clock;
 use crate::kernel::pace::Jitter;
 use crate::kernel::session::{Attempt, Digest, Errand, Refused, Session, SessionId, Status, Terms};
 use crate::kernel::time::Timestamp;
-use crate::kernel::verdict::{Began, Failure, Grant, Verdict};
+use crate::kernel::verdict::{Began, Failure, Grant, Revocation, Verdict};
 use crate::store::Store;
 
 #[derive(Clone)]
@@ -94,7 +94,7 @@ pub enum Answer {
     Verdict(Verdict),
     /// On tokens that were withheld.
     Verified(Verdict),
-    Revoked(bool),
+    Revoked(Revocation),
 }
 
 impl Answer {
@@ -112,8 +112,7 @@ impl Answer {
             Self::Begun(Ok(_)) => "begun",
             Self::Begun(Err(failure)) => failure.code(),
             Self::Verdict(verdict) | Self::Verified(verdict) => verdict.name(),
-            Self::Revoked(true) => "revoked",
-            Self::Revoked(false) => "not_revoked",
+            Self::Revoked(revocation) => revocation.name(),
         }
     }
 }
@@ -349,7 +348,7 @@ impl Sessions {
             Answer::Begun(Err(failure)) => session.not_begun(attempt, *failure, now),
             Answer::Verdict(verdict) => session.report(attempt, verdict.clone(), now, jitter, &terms),
             Answer::Verified(verdict) => session.verified(attempt, verdict.clone(), now, &terms),
-            Answer::Revoked(done) => session.revoked(attempt, *done, now),
+            Answer::Revoked(revocation) => session.revoked(attempt, *revocation != Revocation::Failed, now),
         };
 
         let mut inner = self.shard(id).lock();

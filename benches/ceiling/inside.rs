@@ -16,7 +16,7 @@ use anteroom::http::health::{Health, StoreHealth};
 use anteroom::http::limit::{Limits, Rates};
 use anteroom::http::streams::Streams;
 use anteroom::http::{Api, router};
-use anteroom::kernel::verdict::{Began, Failure, Grant, Verdict};
+use anteroom::kernel::verdict::{Began, Failure, Grant, Revocation, Verdict};
 use anteroom::provider::{Provider, SignIn};
 use anteroom::sessions::{Create, Quota};
 use anteroom::store::Store;
@@ -51,8 +51,8 @@ impl Provider for Oracle {
         ready(verdict).boxed()
     }
 
-    fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, bool> {
-        ready(true).boxed()
+    fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, Revocation> {
+        ready(Revocation::Revoked).boxed()
     }
 }
 

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::switches::{Crash, Switches};
-use crate::kernel::verdict::{Began, Failure, Grant, Verdict};
+use crate::kernel::verdict::{Began, Failure, Grant, Revocation, Verdict};
 use crate::provider::{Provider, SignIn};
 
 /// Passes everything on to the provider it wraps, until a crash is armed for a device code: then it panics in the middle of that
@@ -50,7 +50,7 @@ impl Provider for Saboteur {
         self.inner.is_unknown()
     }
 
-    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool> {
+    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Revocation> {
         self.inner.revoke(grant)
     }
 }

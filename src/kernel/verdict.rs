@@ -175,3 +175,30 @@ impl Failure {
         }
     }
 }
+
+/// What came of an attempt to revoke tokens; of several, the last of these that befell one of them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Revocation {
+    /// They are worth nothing any more.
+    Revoked,
+    /// Nobody was asked, as the provider has no endpoint for it.
+    NoEndpoint,
+    /// What is at its address revokes nothing.
+    Unsupported,
+    /// The provider will not. With what the operator can do about it.
+    Refused(&'static str),
+    /// As yet; worth another try.
+    Failed,
+}
+
+impl Revocation {
+    /// For metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::NoEndpoint | Self::Unsupported => "unsupported",
+            Self::Refused(_) => "refused",
+            Self::Failed => "not_revoked",
+        }
+    }
+}

@@ -13,7 +13,7 @@ use super::body::{Body, Number, whole_seconds};
 use super::dialect::{Dialect, Meaning};
 use super::exchange::{Answer, NoAnswer};
 use crate::kernel::time::WallTime;
-use crate::kernel::verdict::{Failure, Grant, Verdict};
+use crate::kernel::verdict::{Failure, Grant, Revocation, Verdict};
 
 /// The error codes that everybody uses and that do not end a sign-in as rejected.
 const VOCABULARY: &[(&str, Meaning)] = &[
@@ -48,6 +48,11 @@ const COMPLAINTS: &[(&str, &str)] = &[
     ("invalid_grant", "invalid_grant: allow this client the device grant, at the provider"),
     ("access_denied", "access_denied: the provider refuses this client"),
 ];
+
+/// What the operator can do where tokens are not revoked.
+const UNKNOWN_CLIENT: &str = "check `client_id`, `client_secret` and `client_auth`: the revocation endpoint does not accept this client";
+const NOT_PERMITTED: &str = "allow this client to revoke its tokens, at the provider";
+pub const NOT_REVOKING: &str = "check `revocation_endpoint`: what is there revokes nothing";
 
 /// How many answers without meaning are borne in a row: a portal's page at 200 may go away, a bare 4xx hardly will.
 const TOLERATED_SUCCESSES: u8 = 5;
@@ -125,6 +130,31 @@ pub fn refusal(answer: &Answer, dialect: &Dialect) -> Option<Failure> {
         (_, _, Some(_)) => Some(Failure::ProviderRejected),
         (200..=299, _, None) => None,
         _ => Some(Failure::ProviderInvalidResponse),
+    }
+}
+
+/// What an answer of the revocation endpoint (RFC 7009 §2.2) says of one token. An outage alone is worth another try: whatever else
+/// is said, it will be said again.
+pub fn revocation(answered: &Result<Answer, NoAnswer>, dialect: &Dialect) -> Revocation {
+    let Ok(answer) = answered else { return Revocation::Failed };
+    let code = Body::parse(&answer.body).and_then(|body| error_code(&body, dialect));
+    match (answer.status, code.as_deref()) {
+        (501, _) => Revocation::Unsupported,
+        (300..=399 | 408 | 425 | 429 | 500.., _) | (_, Some("temporarily_unavailable" | "server_error")) => Revocation::Failed,
+        (_, Some(code)) if matches!(meaning(code, dialect), Some(Meaning::SlowDown | Meaning::Throttled | Meaning::Outage)) => {
+            Revocation::Failed
+        }
+        (_, Some("unauthorized_client")) => Revocation::Refused(NOT_PERMITTED),
+        (_, Some("invalid_client" | "incorrect_client_credentials")) => Revocation::Refused(UNKNOWN_CLIENT),
+        (_, Some("unsupported_token_type")) => {
+            Revocation::Refused("the provider does not revoke this kind of token, it ends when it expires")
+        }
+        (401, _) => Revocation::Refused(UNKNOWN_CLIENT),
+        (403, _) => Revocation::Refused(NOT_PERMITTED),
+        (404 | 405, _) => Revocation::Unsupported,
+        // A token that the provider does not know, or no more.
+        (200..=299 | 400 | 410, _) => Revocation::Revoked,
+        _ => Revocation::Refused(NOT_REVOKING),
     }
 }
 

@@ -19,7 +19,7 @@ use super::jwks::{Finding, Jwks};
 use super::settings::{AssertionAudience, ClientAuth, Settings, TENANT};
 use super::{Provider, SignIn, classify, device, pkce};
 use crate::clock::Clock;
-use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
+use crate::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Revocation, Verdict};
 
 /// For both tokens together.
 const REVOCATION_PATIENCE: Duration = Duration::from_secs(15);
@@ -183,29 +183,42 @@ impl OAuthProvider {
         }
     }
 
-    async fn revoke_tokens(&self, grant: &Grant) -> bool {
+    async fn revoke_tokens(&self, grant: &Grant) -> Revocation {
         let endpoint = match self.revocation_endpoint().await {
             Ok(Some(endpoint)) => endpoint,
             Ok(None) => {
                 tracing::debug!(provider = %self.settings.name, "no revocation endpoint: tokens end when they expire");
-                return true;
+                return Revocation::NoEndpoint;
             }
             Err(problem) => {
                 tracing::debug!(provider = %self.settings.name, reason = %problem, "no revocation yet");
-                return false;
+                return Revocation::Failed;
             }
         };
+        let dialect = &self.settings.dialect;
         let refresh = match &grant.refresh_token {
-            Some(token) => self.revoke_token(endpoint.clone(), token, "refresh_token").await,
-            None => true,
+            Some(token) => Some(classify::revocation(&self.revoke_token(endpoint.clone(), token, "refresh_token").await, dialect)),
+            None => None,
         };
-        self.revoke_token(endpoint, &grant.access_token, "access_token").await && refresh
+        let answered = self.revoke_token(endpoint, &grant.access_token, "access_token").await;
+        let access = match &answered {
+            // RFC 7009 §2.1: with the refresh token the access token has died, and some call that an error.
+            Ok(Answer { status: 400, .. }) if refresh == Some(Revocation::Revoked) => Revocation::Revoked,
+            answered => classify::revocation(answered, dialect),
+        };
+        let revocation = refresh.map_or(access, |refresh| refresh.max(access));
+        match revocation {
+            Revocation::Refused(remedy) => tracing::warn!(provider = %self.settings.name, remedy, "tokens are not revoked"),
+            Revocation::Unsupported => {
+                tracing::warn!(provider = %self.settings.name, remedy = classify::NOT_REVOKING, "tokens are not revoked");
+            }
+            Revocation::Revoked | Revocation::NoEndpoint | Revocation::Failed => {}
+        }
+        revocation
     }
 
-    /// Only an outage is worth another try: whatever else is said, it will be said again.
-    async fn revoke_token(&self, endpoint: Url, token: &SecretString, hint: &str) -> bool {
-        let answered = self.post(endpoint, vec![("token", token.expose_secret()), ("token_type_hint", hint)]).await;
-        answered.is_ok_and(|answer| matches!(answer.status, 200..=299 | 400..=499) && !matches!(answer.status, 408 | 425 | 429))
+    async fn revoke_token(&self, endpoint: Url, token: &SecretString, hint: &str) -> Result<Answer, NoAnswer> {
+        self.post(endpoint, vec![("token", token.expose_secret()), ("token_type_hint", hint)]).await
     }
 
     async fn post<'a>(&'a self, endpoint: Url, form: Form<'a>) -> Result<Answer, NoAnswer> {
@@ -307,8 +320,8 @@ impl Provider for OAuthProvider {
         (named.device_authorization.is_none() || named.token.is_none()) && !self.discovery.is_known()
     }
 
-    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool> {
-        async move { in_time(REVOCATION_PATIENCE, self.revoke_tokens(grant)).await.unwrap_or(false) }.boxed()
+    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Revocation> {
+        async move { in_time(REVOCATION_PATIENCE, self.revoke_tokens(grant)).await.unwrap_or(Revocation::Failed) }.boxed()
     }
 }
 

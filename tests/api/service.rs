@@ -19,7 +19,7 @@ use anteroom::http::streams::Streams;
 use anteroom::http::{self, Api, router};
 use anteroom::kernel::session::{Session, SessionId, Terms};
 use anteroom::kernel::time::{Timestamp, WallTime};
-use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
+use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Revocation, Verdict};
 use anteroom::provider::dialect::Dialect;
 use anteroom::provider::gate::Limits;
 use anteroom::provider::settings::{ClientAuth, Settings};
@@ -426,8 +426,8 @@ impl Provider for Obedient {
         ready(Verdict::Authorized(Arc::clone(grant))).boxed()
     }
 
-    fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, bool> {
-        ready(true).boxed()
+    fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, Revocation> {
+        ready(Revocation::Revoked).boxed()
     }
 }
 

@@ -132,7 +132,7 @@ impl Player {
         match errand {
             Errand::Begin => began(self.provider.begin(&self.folder.scope).await),
             Errand::Poll => self.ask().await,
-            Errand::Revoke => Said::from(if self.provider.revoke(&tokens()).await { "done" } else { "to be tried again" }),
+            Errand::Revoke => Said::from(self.provider.revoke(&tokens()).await.name()),
         }
     }
 

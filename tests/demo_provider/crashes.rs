@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use anteroom::demo::{Crash, Saboteur};
-use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Verdict};
+use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Revocation, Verdict};
 use anteroom::provider::{self, Provider};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -35,8 +35,8 @@ impl Provider for PlainClient {
         async { Verdict::Authorized(Arc::clone(grant)) }.boxed()
     }
 
-    fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, bool> {
-        async { true }.boxed()
+    fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, Revocation> {
+        async { Revocation::Revoked }.boxed()
     }
 }
 

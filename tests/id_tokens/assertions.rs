@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anteroom::demo::{Client, Counts, Endpoint, Options};
-use anteroom::kernel::verdict::{Failure, Verdict};
+use anteroom::kernel::verdict::{Failure, Revocation, Verdict};
 use anteroom::provider::Provider;
 use jsonwebtoken::Algorithm;
 
@@ -44,7 +44,7 @@ async fn every_request_carries_an_assertion_of_its_own() {
                 assert!(matches!(f.provider.ask(super::sign_in(&began.device_code)).await, Verdict::Pending), "{file}");
             }
             let grant = authorized(settled(&f.provider, f.provider.ask(super::sign_in(&began.device_code)).await).await);
-            assert!(f.provider.revoke(&grant).await);
+            assert_eq!(f.provider.revoke(&grant).await, Revocation::Revoked);
             let Counts { device_requests, token_requests, revocations, .. } = f.idp.counts();
             assert_eq!((device_requests, token_requests, revocations), (1, 3, 2), "{file} {audience}");
             let params = f.idp.exchanges(Endpoint::Token).remove(0).params;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anteroom::app::{App, Parts};
 use anteroom::clock::SystemClock;
 use anteroom::kernel::session::{Status, Terms};
-use anteroom::kernel::verdict::{Began, Failure, Grant, Verdict};
+use anteroom::kernel::verdict::{Began, Failure, Grant, Revocation, Verdict};
 use anteroom::provider::exchange::client_for;
 use anteroom::provider::oauth::OAuthProvider;
 use anteroom::provider::{Provider, SignIn};
@@ -53,7 +53,7 @@ impl Provider for Onlooker {
         self.provider.verify(grant)
     }
 
-    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool> {
+    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Revocation> {
         self.provider.revoke(grant)
     }
 }

@@ -16,4 +16,5 @@ mod hang_ups;
 mod kept;
 mod pace;
 mod races;
+mod revoked;
 mod served;

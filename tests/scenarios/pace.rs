@@ -6,7 +6,7 @@ use std::time::Duration;
 use anteroom::clock::Clock;
 use anteroom::demo::{Answer, Options, RateCheck, Window};
 use anteroom::kernel::session::Status;
-use anteroom::kernel::verdict::{Began, Failure, Grant, Verdict};
+use anteroom::kernel::verdict::{Began, Failure, Grant, Revocation, Verdict};
 use anteroom::provider::Provider;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -183,7 +183,7 @@ impl Provider for JitteryLine {
         self.inner.verify(grant)
     }
 
-    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool> {
+    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Revocation> {
         self.inner.revoke(grant)
     }
 }

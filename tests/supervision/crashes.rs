@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anteroom::demo::{Answer, Crash, Endpoint, Outcome};
 use anteroom::kernel::session::{Errand, Refused, Status};
-use anteroom::kernel::verdict::{Began, Failure, Grant, Verdict};
+use anteroom::kernel::verdict::{Began, Failure, Grant, Revocation, Verdict};
 use anteroom::provider::Provider;
 use anteroom::provider::gate::Limits;
 use anteroom::sessions::{Answer as Report, CreateError};
@@ -204,7 +204,7 @@ impl Provider for Panicking {
         panic!("on purpose")
     }
 
-    fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, bool> {
+    fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, Revocation> {
         panic!("on purpose")
     }
 }

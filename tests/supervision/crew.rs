@@ -12,7 +12,7 @@ use anteroom::app::Parts;
 use anteroom::clock::Clock;
 use anteroom::kernel::session::{Session, SessionId};
 use anteroom::kernel::time::Timestamp;
-use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Verdict};
+use anteroom::kernel::verdict::{Began, DeviceCode, Failure, Grant, Prompt, Revocation, Verdict};
 use anteroom::provider::gate::{Gate, Pass};
 use anteroom::provider::{Provider, Providers, Upstream};
 use anteroom::sessions::{Observer, Sessions};
@@ -186,7 +186,7 @@ impl Provider for Notary {
         ready(Verdict::Authorized(grant.clone())).boxed()
     }
 
-    fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, bool> {
-        ready(true).boxed()
+    fn revoke<'a>(&'a self, _: &'a Grant) -> BoxFuture<'a, Revocation> {
+        ready(Revocation::Revoked).boxed()
     }
 }

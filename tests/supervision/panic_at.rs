@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use anteroom::kernel::verdict::{Began, Failure, Grant, Verdict};
+use anteroom::kernel::verdict::{Began, Failure, Grant, Revocation, Verdict};
 use anteroom::provider::Provider;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -106,7 +106,7 @@ impl Provider for Deadly {
         self.inner.verify(grant)
     }
 
-    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool> {
+    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Revocation> {
         self.inner.revoke(grant)
     }
 }

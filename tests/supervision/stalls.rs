@@ -11,7 +11,7 @@ use anteroom::clock::Clock;
 use anteroom::demo::Options;
 use anteroom::kernel::session::{Session, SessionId, Status};
 use anteroom::kernel::time::Timestamp;
-use anteroom::kernel::verdict::{Began, Failure, Grant, Verdict};
+use anteroom::kernel::verdict::{Began, Failure, Grant, Revocation, Verdict};
 use anteroom::provider::gate::Limits;
 use anteroom::provider::{Provider, SignIn as AskedAbout};
 use anteroom::sessions::{ChangeError, Sessions};
@@ -171,13 +171,13 @@ impl Provider for Accountant {
         self.inner.verify(grant)
     }
 
-    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, bool> {
+    fn revoke<'a>(&'a self, grant: &'a Grant) -> BoxFuture<'a, Revocation> {
         async move {
-            let done = self.inner.revoke(grant).await;
-            if done {
+            let revocation = self.inner.revoke(grant).await;
+            if revocation == Revocation::Revoked {
                 self.revoked.lock().insert(grant.access_token.expose_secret().to_owned());
             }
-            done
+            revocation
         }
         .boxed()
     }

@@ -290,7 +290,7 @@ async fn named_endpoints_need_no_discovery() {
     settings.endpoints.revocation = None;
     let (provider, _) = provider(settings);
     Provider::begin(&provider, "").await.unwrap();
-    assert!(Provider::revoke(&provider, &grant()).await);
+    assert_eq!(Provider::revoke(&provider, &grant()).await, Revocation::NoEndpoint);
     assert_eq!(fetches(&server), 0);
 }
 
@@ -328,7 +328,7 @@ async fn the_refresh_token_is_revoked_first() {
     let (server, settings) = discoverable(Arc::new(Mutex::new(true)));
     let settings = Settings { client_secret: Some("s3cr3t".into()), client_auth: ClientAuth::ClientSecretPost, ..settings };
     let (provider, _) = provider(settings);
-    assert!(Provider::revoke(&provider, &grant()).await);
+    assert_eq!(Provider::revoke(&provider, &grant()).await, Revocation::Revoked);
     let requests = server.requests();
     let sent = |n: usize| requests[n].form.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&");
     assert_eq!(sent(1), "token=rt&token_type_hint=refresh_token&client_id=tv-app&client_secret=s3cr3t");
@@ -336,32 +336,48 @@ async fn the_refresh_token_is_revoked_first() {
     assert_eq!(requests.len(), 3);
 }
 
+/// What is answered for the refresh token and for the access token, and what that is together.
 #[tokio::test]
-async fn only_an_outage_is_worth_another_revocation() {
+async fn what_comes_of_two_tokens_is_the_worse_of_both() {
     let rows = [
-        (200, true),
-        (204, true),
-        (400, true),
-        (401, true),
-        (404, true),
-        (302, false),
-        (408, false),
-        (429, false),
-        (500, false),
-        (503, false),
+        ("200", "200", "revoked"),
+        ("200", "400", "revoked"),
+        ("200", "400/unsupported_token_type", "revoked"),
+        ("400/invalid_token", "400/invalid_token", "revoked"),
+        ("400", "200", "revoked"),
+        ("200", "403", "refused"),
+        ("400/unsupported_token_type", "200", "refused"),
+        ("401/invalid_client", "401/invalid_client", "refused"),
+        ("200/invalid_client", "200/invalid_client", "refused"),
+        ("422", "422", "refused"),
+        ("404", "404", "unsupported"),
+        ("401", "503", "not_revoked"),
+        ("503", "400/invalid_token", "not_revoked"),
+        ("302", "302", "not_revoked"),
+        ("400/server_error", "400/server_error", "not_revoked"),
+        ("400/slow_down", "200", "not_revoked"),
     ];
-    let server = Server::start(|request, stream| {
-        let status = request.line.rsplit('/').next().unwrap().parse().unwrap();
-        reply(stream, status, "", r#"{"error":"unsupported_token_type"}"#);
-    });
-    for (status, done) in rows {
-        let mut settings = named(&server);
-        settings.endpoints.revocation = Some(server.at(&status.to_string()));
-        let (provider, _) = provider(settings);
-        assert_eq!(Provider::revoke(&provider, &grant()).await, done, "{status}");
+    for (refresh, access, name) in rows {
+        let server = Server::start(move |request, stream| {
+            let answer = if request.value("token") == Some("rt") { refresh } else { access };
+            let (status, code) = answer.split_once('/').unwrap_or((answer, ""));
+            let body = if code.is_empty() { String::new() } else { format!(r#"{{"error":"{code}"}}"#) };
+            reply(stream, status.parse().unwrap(), "", &body);
+        });
+        let (provider, _) = provider(named(&server));
+        assert_eq!(Provider::revoke(&provider, &grant()).await.name(), name, "{refresh} {access}");
+        assert_eq!(server.requests().len(), 2, "a failure skips no token");
     }
-    let (refresh, access) = (|r: &crate::provider::script::Request| r.value("token") == Some("rt"), rows.len());
-    assert_eq!(server.requests().iter().filter(|request| refresh(request)).count(), access, "a failure skips no token");
+}
+
+#[tokio::test]
+async fn whoever_is_refused_reads_what_to_do() {
+    for (status, remedy) in [(401, "`client_auth`"), (403, "at the provider"), (415, "`revocation_endpoint`")] {
+        let server = Server::start(move |_, stream| reply(stream, status, "", ""));
+        let (provider, _) = provider(named(&server));
+        let Revocation::Refused(words) = Provider::revoke(&provider, &grant()).await else { panic!("{status}") };
+        assert!(words.contains(remedy), "{words}");
+    }
 }
 
 #[tokio::test]
@@ -370,5 +386,5 @@ async fn a_revocation_that_nobody_hears_is_tried_again() {
     let mut settings = settings();
     settings.endpoints.revocation = Some(Url::parse(&format!("http://{nobody}/revoke")).unwrap());
     let (provider, _) = provider(settings);
-    assert!(!Provider::revoke(&provider, &grant()).await);
+    assert_eq!(Provider::revoke(&provider, &grant()).await, Revocation::Failed);
 }
