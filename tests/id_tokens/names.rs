@@ -1,6 +1,7 @@
 //! Who is asked for a provider's addresses, and what a name server can do to us.
 
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,15 +29,24 @@ struct Servers {
 
 impl Servers {
     async fn start(count: u8) -> Self {
+        loop {
+            let zones: Vec<Zone> = (0..count).map(|_| Zone::default()).collect();
+            if let Ok((port, serving)) = Self::serve(&zones).await {
+                return Self { port, zones, scratch: Scratch::default(), _serving: serving };
+            }
+        }
+    }
+
+    /// Fails where the port that is free for the first is not free for all of them.
+    async fn serve(zones: &[Zone]) -> io::Result<(u16, Vec<JoinSet<()>>)> {
         let mut serving = Vec::new();
-        let zones: Vec<Zone> = (0..count).map(|_| Zone::default()).collect();
         let mut port = 0;
         for (zone, last) in zones.iter().zip(1..) {
-            let (at, tasks) = zone.serve((Ipv4Addr::new(127, 0, 0, last), port).into()).await.unwrap();
+            let (at, tasks) = zone.serve((Ipv4Addr::new(127, 0, 0, last), port).into()).await?;
             port = at.port();
             serving.push(tasks);
         }
-        Self { port, zones, scratch: Scratch::default(), _serving: serving }
+        Ok((port, serving))
     }
 
     /// A resolver that knows these servers; `more` are further lines of resolv.conf.
