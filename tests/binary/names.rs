@@ -38,7 +38,7 @@ async fn providers_that_cannot_be_resolved_do_not_delay_another() {
     };
     let providers: String = silent.into_iter().chain(["fifth.test"]).map(section).collect();
     let file = TempFile::new(&format!("listen = \"127.0.0.1:0\"\nadmin_listen = \"\"\n{providers}"));
-    let resolv_conf = TempFile::new(&format!("nameserver {at}\n"));
+    let resolv_conf = TempFile::new(&format!("nameserver {at}\noptions of-another-resolver\n"));
     let Some(program) = Program::start_resolving(resolv_conf.path(), &["serve", "--config", file.path()]) else {
         assert_ne!(std::env::var("ANTEROOM_TEST_REQUIRE").as_deref(), Ok("all"), "no mounts here");
         return eprintln!("skipped: no mounts here");
@@ -69,5 +69,7 @@ async fn providers_that_cannot_be_resolved_do_not_delay_another() {
     assert_eq!(zone.asked("fifth.test"), 0);
     let created = service.create(&json!({ "provider": "fifth" })).await;
     assert_eq!(created.status, StatusCode::CREATED, "{}", created.body);
+    let log = service.program.stderr();
+    assert!(!log.iter().any(|line| line.contains("hickory")), "{log:#?}");
     assert!(waiting.try_join_next().is_none(), "one got an answer from nowhere");
 }
