@@ -129,7 +129,7 @@ fn silent_names_delay_nobody_else() {
         }
         assert!(waiting.try_join_next().is_none(), "it took as long as the silent ones");
         while let Some(answer) = waiting.join_next().await {
-            assert_eq!(answer.unwrap(), Err(NoAnswer::NotConnected("the name cannot be resolved")));
+            assert!(matches!(answer.unwrap(), Err(NoAnswer::NotConnected("the name cannot be resolved" | "not in time"))));
         }
     });
 }
