@@ -99,10 +99,17 @@ impl Drop for Telemetry {
     }
 }
 
+/// The resolver of names repeats what it thinks of `resolv.conf` with each reading, and what came over the network: it is heard
+/// where it is asked for by name.
+///
 /// # Errors
 /// The text is no filter.
 pub fn filter(text: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::try_new(text)
+    let filter = EnvFilter::try_new(text)?;
+    if text.contains("hickory") {
+        return Ok(filter);
+    }
+    ["hickory_resolver=off", "hickory_net=off"].into_iter().try_fold(filter, |filter, quiet| Ok(filter.add_directive(quiet.parse()?)))
 }
 
 /// A panic hook: one error line that says where. The message is only repeated if it is part of the program; one that was

@@ -8,6 +8,9 @@ mod crowd;
 mod demo;
 mod log;
 mod metrics;
+#[path = "../support/name_server.rs"]
+mod name_server;
+mod names;
 mod readme;
 #[path = "../support/service.rs"]
 mod service;

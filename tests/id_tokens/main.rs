@@ -10,6 +10,8 @@ mod egress;
 mod forge;
 mod hostile;
 mod keys;
+#[path = "../support/name_server.rs"]
+mod name_server;
 mod names;
 mod real;
 #[path = "../support/real_provider.rs"]

@@ -1,7 +1,7 @@
-//! Who is asked for a provider's addresses, and what a name server can do to us. The name server is real, and says what it is told to.
+//! Who is asked for a provider's addresses, and what a name server can do to us.
 
-use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,128 +11,42 @@ use anteroom::clock::SystemClock;
 use anteroom::provider::egress::Egress;
 use anteroom::provider::exchange::{Answer, Exchange, NoAnswer, client_knowing};
 use anteroom::provider::names::{Names, NotFound, Sources};
-use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::{settings, within};
+use crate::name_server::{Says, Zone};
 use crate::scratch::Scratch;
-
-const A: u16 = 1;
-const AAAA: u16 = 28;
-
-#[derive(Clone)]
-enum Says {
-    Nothing,
-    NothingOfV6(Ipv4Addr),
-    Is(Ipv4Addr, u32),
-    /// Only over TCP: the answer does not fit into a datagram.
-    IsLong(Ipv4Addr),
-    Fails,
-}
-
-#[derive(Clone, Default)]
-struct Zone {
-    says: Arc<Mutex<HashMap<String, Says>>>,
-    asked: Arc<Mutex<Vec<(String, u16)>>>,
-}
-
-impl Zone {
-    fn say(&self, name: &str, says: Says) {
-        self.says.lock().insert(name.to_owned(), says);
-    }
-
-    fn asked(&self, name: &str) -> usize {
-        self.asked.lock().iter().filter(|(asked, kind)| asked == name && *kind == A).count()
-    }
-
-    /// RFC 1035 §4, with no more than our questions need.
-    fn answer(&self, question: &[u8], is_tcp: bool) -> Option<Vec<u8>> {
-        let mut labels = Vec::new();
-        let mut at = 12;
-        while question[at] != 0 {
-            let end = at + 1 + usize::from(question[at]);
-            labels.push(String::from_utf8_lossy(&question[at + 1..end]).to_ascii_lowercase());
-            at = end;
-        }
-        let (name, kind) = (labels.join("."), u16::from_be_bytes([question[at + 1], question[at + 2]]));
-        self.asked.lock().push((name.clone(), kind));
-        let says = self.says.lock().get(&name).cloned();
-        let (address, code, is_cut) = match says {
-            Some(Says::Nothing) => return None,
-            Some(Says::NothingOfV6(_)) if kind == AAAA => return None,
-            Some(Says::Fails) => (None, 2, false),
-            None => (None, 3, false),
-            Some(Says::IsLong(_)) if !is_tcp => (None, 0, true),
-            Some(Says::Is(..) | Says::IsLong(_)) if kind == AAAA => (None, 0, false),
-            Some(Says::Is(address, ttl)) => (Some((address, ttl)), 0, false),
-            Some(Says::IsLong(address) | Says::NothingOfV6(address)) => (Some((address, 60)), 0, false),
-        };
-        let mut answer = question[..2].to_vec();
-        let is_empty = address.is_none() && !is_cut;
-        answer.extend([0x81 | u8::from(is_cut) << 1, 0x80 | code, 0, 1, 0, u8::from(address.is_some()), 0, u8::from(is_empty), 0, 0]);
-        answer.extend(&question[12..at + 5]);
-        if let Some((address, ttl)) = address {
-            answer.extend([0xc0, 12, 0, 1, 0, 1]);
-            answer.extend(ttl.to_be_bytes());
-            answer.extend([0, 4]);
-            answer.extend(address.octets());
-        }
-        if is_empty {
-            // An SOA that wants it kept for an hour (RFC 2308 §5).
-            answer.extend([0, 0, 6, 0, 1, 0, 0, 14, 16, 0, 22, 0, 0]);
-            answer.extend([0, 0, 14, 16].repeat(5));
-        }
-        Some(answer)
-    }
-}
 
 /// Serves one zone at each of 127.0.0.1, 127.0.0.2 and so on, at one port.
 struct Servers {
     port: u16,
     zones: Vec<Zone>,
     scratch: Scratch,
-    _tasks: JoinSet<()>,
+    _serving: Vec<JoinSet<()>>,
 }
 
 impl Servers {
     async fn start(count: u8) -> Self {
-        let mut tasks = JoinSet::new();
-        let zones: Vec<Zone> = (0..count).map(|_| Zone::default()).collect();
+        loop {
+            let zones: Vec<Zone> = (0..count).map(|_| Zone::default()).collect();
+            if let Ok((port, serving)) = Self::serve(&zones).await {
+                return Self { port, zones, scratch: Scratch::default(), _serving: serving };
+            }
+        }
+    }
+
+    /// Fails where the port that is free for the first is not free for all of them.
+    async fn serve(zones: &[Zone]) -> io::Result<(u16, Vec<JoinSet<()>>)> {
+        let mut serving = Vec::new();
         let mut port = 0;
         for (zone, last) in zones.iter().zip(1..) {
-            let udp = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, last), port)).await.unwrap();
-            port = udp.local_addr().unwrap().port();
-            let tcp = TcpListener::bind(udp.local_addr().unwrap()).await.unwrap();
-            let of_udp = zone.clone();
-            tasks.spawn(async move {
-                let mut question = [0; 512];
-                while let Ok((length, from)) = udp.recv_from(&mut question).await {
-                    if let Some(answer) = of_udp.answer(&question[..length], false) {
-                        let _ = udp.send_to(&answer, from).await;
-                    }
-                }
-            });
-            let of_tcp = zone.clone();
-            tasks.spawn(async move {
-                let mut streams = JoinSet::new();
-                while let Ok((mut stream, _)) = tcp.accept().await {
-                    let zone = of_tcp.clone();
-                    streams.spawn(async move {
-                        while let Ok(length) = stream.read_u16().await {
-                            let mut question = vec![0; usize::from(length)];
-                            stream.read_exact(&mut question).await.unwrap();
-                            if let Some(answer) = zone.answer(&question, true) {
-                                stream.write_u16(answer.len().try_into().unwrap()).await.unwrap();
-                                stream.write_all(&answer).await.unwrap();
-                            }
-                        }
-                    });
-                }
-            });
+            let (at, tasks) = zone.serve((Ipv4Addr::new(127, 0, 0, last), port).into()).await?;
+            port = at.port();
+            serving.push(tasks);
         }
-        Self { port, zones, scratch: Scratch::default(), _tasks: tasks }
+        Ok((port, serving))
     }
 
     /// A resolver that knows these servers; `more` are further lines of resolv.conf.
@@ -215,7 +129,7 @@ fn silent_names_delay_nobody_else() {
         }
         assert!(waiting.try_join_next().is_none(), "it took as long as the silent ones");
         while let Some(answer) = waiting.join_next().await {
-            assert_eq!(answer.unwrap(), Err(NoAnswer::NotConnected("the name cannot be resolved")));
+            assert!(matches!(answer.unwrap(), Err(NoAnswer::NotConnected("the name cannot be resolved" | "not in time"))));
         }
     });
 }
@@ -248,18 +162,17 @@ async fn an_answer_is_kept_for_its_ttl_and_no_longer() {
 #[tokio::test]
 async fn a_provider_that_moved_is_found_again() {
     let servers = Servers::start(1).await;
-    let (port, serving) = web("127.0.0.1", 0).await;
+    let (port, mut serving) = web("127.0.0.1", 0).await;
     servers.zones[0].say("moves.test", Says::Is(Ipv4Addr::LOCALHOST, 3600));
     let client = Client::of(servers.names("", ""), "moves.test", port);
     assert_eq!(client.get().await.unwrap().status, 200);
     assert_eq!(client.get().await.unwrap().status, 200);
     assert_eq!(servers.zones[0].asked("moves.test"), 1);
-    drop(serving);
+    serving.shutdown().await;
     let (_, _serving) = web("127.0.0.2", port).await;
     servers.zones[0].say("moves.test", Says::Is(Ipv4Addr::new(127, 0, 0, 2), 3600));
-    while client.get().await.is_err() {
-        assert!(servers.zones[0].asked("moves.test") < 3, "the old address is still believed");
-    }
+    assert_eq!(client.get().await.map(drop), Err(NoAnswer::NotConnected("refused")));
+    assert_eq!(client.get().await.unwrap().status, 200);
 }
 
 #[tokio::test]

@@ -170,6 +170,22 @@ impl Program {
         Self::start_read(command, |_| false)
     }
 
+    /// Where `resolv_conf` is the system's, in a mount namespace of its own. None where that is not permitted.
+    pub fn start_resolving(resolv_conf: &str, arguments: &[&str]) -> Option<Self> {
+        let mount = format!("mount --bind {resolv_conf} /etc/resolv.conf");
+        let tried = Command::new("unshare").args(["--mount", "sh", "-c", &mount]).stderr(Stdio::null()).status();
+        if !tried.is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let plain = command(&[], arguments);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &format!("{mount} && exec \"$0\" \"$@\"")]);
+        command.arg(plain.get_program()).args(plain.get_args());
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
+        Some(Self::start_read(command, |_| false))
+    }
+
     /// After a line with `mark` in it nobody reads on, and the pipe fills up.
     pub fn start_read_until(mark: &'static str, arguments: &[&str]) -> Self {
         Self::start_read(command(&[], arguments), move |line| line.contains(mark))
