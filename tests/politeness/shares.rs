@@ -139,3 +139,22 @@ async fn what_is_known_of_a_provider_serves_while_it_is_asked_for_news() {
     let created = tokio::time::timeout(secs(5), bench.create(None)).await.expect("it waits for no news");
     assert!(created.unwrap().is_ok());
 }
+
+#[tokio::test]
+async fn of_a_single_place_a_revocation_has_nothing_while_a_poll_is_due() {
+    let bench = start(&[(every_second(), &[("MAX_IN_FLIGHT", "1")])]).await;
+    let approved = bench.begin_approved(3, "").await;
+    bench.run_for(secs(5)).await;
+    assert_eq!(bench.statuses(&approved), [Status::Authorized; 3]);
+    let waiting = bench.begin("a").await;
+    let code = bench.session(waiting).prompt().unwrap().user_code.to_string();
+    let place = bench.upstreams["a"].gate.enter(bench.now(), Urgency::Ordinary).expect("it is free");
+    bench.providers[0].always(Endpoint::Revocation, HANGS);
+    for id in approved {
+        bench.sessions.cancel(id).await.unwrap();
+    }
+    bench.clock.advance(Duration::from_millis(1_500));
+    drop(place);
+    soon(|| bench.providers[0].poll_count(&code) == 1).await;
+    soon(|| bench.providers[0].exchanges(Endpoint::Revocation).len() == 1).await;
+}
