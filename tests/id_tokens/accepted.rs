@@ -8,7 +8,7 @@ use jsonwebtoken::Algorithm;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::forge::{Forge, KID, Vector, sign, with};
+use super::forge::{Forge, KID, Vector, sign, sign_text, with};
 use super::{Fixture, authorized, client_of, settings, settled, signing_key};
 
 fn claims(verdict: Verdict) -> Value {
@@ -64,6 +64,17 @@ async fn what_the_standard_leaves_open_is_borne() {
         ("no kid", |f| f.heading("kid", Value::Null)),
         ("a jku that nobody looks at", |f| f.heading("jku", json!("https://evil.example/"))),
         ("a kid in the payload", |f| f.claiming("kid", json!(1))),
+        ("typ JOSE", |f| f.heading("typ", json!("JOSE"))),
+        ("typ null", |f| sign_text(r#"{"alg":"RS256","kid":"known","typ":null}"#, &f.claims().to_string())),
+        ("kid null", |f| sign_text(r#"{"alg":"RS256","kid":null,"typ":"JWT"}"#, &f.claims().to_string())),
+        ("at_hash with padding", |f| f.claiming("at_hash", json!(format!("{}==", f.at_hash(Algorithm::RS256))))),
+        ("claims that are null", |f| {
+            let mut claims = f.claims();
+            for name in ["nonce", "azp", "at_hash", "nbf", "auth_time", "acr", "sid"] {
+                claims[name] = Value::Null;
+            }
+            sign(&f.header(), &claims)
+        }),
     ];
     for (what, make) in tokens {
         Forge::script(&fixture.idp, fixture.clock.now(), make);
