@@ -86,6 +86,9 @@ pub enum Flaw {
 }
 
 const MAX_BYTES: usize = 64 * 1024;
+/// Google writes its issuer in two ways.
+const GOOGLE: &str = "https://accounts.google.com";
+const GOOGLE_BARE: &str = "accounts.google.com";
 /// How far the provider's clock and ours may be apart.
 const SKEW: Duration = Duration::from_secs(60);
 
@@ -135,6 +138,7 @@ impl<'a> Decoded<'a> {
                 let is_name = tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
                 is_name && template.replace(TENANT, tenant) == issuer
             }
+            Some(GOOGLE) => [GOOGLE, GOOGLE_BARE].contains(&issuer),
             Some(exact) => exact == issuer,
         };
         if is_expected { Ok(()) } else { Err(Flaw::Issuer) }

@@ -104,6 +104,28 @@ async fn without_keys_a_token_is_passed_on_without_claims() {
     assert!(grant.claims.is_none() && grant.id_token.is_some());
 }
 
+/// As Google's own guide to its ID tokens says.
+#[tokio::test]
+async fn google_may_leave_out_the_scheme_of_its_issuer() {
+    let fixture = Fixture::start().await;
+    fixture.idp.rotate(signing_key(Algorithm::RS256).named(KID));
+    let (device, token, jwks) = (fixture.idp.url("/device/code"), fixture.idp.url("/token"), fixture.idp.url("/jwks"));
+    let keys = [("device_authorization_endpoint", device.as_str()), ("token_endpoint", token.as_str()), ("jwks_uri", jwks.as_str())];
+    for (issuer, named, good) in [
+        ("https://accounts.google.com", "https://accounts.google.com", true),
+        ("https://accounts.google.com", "accounts.google.com", true),
+        ("https://id.example.com", "id.example.com", false),
+        ("https://id.example.com", "accounts.google.com", false),
+    ] {
+        let provider = client_of(&settings(issuer, &keys), &fixture.clock);
+        let began = provider.begin("openid").await.unwrap();
+        Forge::script(&fixture.idp, fixture.clock.now(), move |f| f.claiming("iss", json!(named)));
+        let verdict = provider.ask(super::sign_in(&began.device_code)).await;
+        let verdict = settled(&provider, verdict).await;
+        assert_eq!(matches!(verdict, Verdict::Authorized(_)), good, "{issuer} {named}: {}", verdict.name());
+    }
+}
+
 #[tokio::test]
 async fn one_issuer_may_speak_for_many_tenants() {
     let fixture = Fixture::start().await;
