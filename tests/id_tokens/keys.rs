@@ -229,7 +229,8 @@ fn written(change: impl FnOnce(&mut Value)) -> (SigningKey, Value) {
 
 #[tokio::test]
 async fn a_key_may_be_written_in_more_than_one_way() {
-    let ways: [(&str, fn(&mut Value)); 4] = [
+    type Way = (&'static str, fn(&mut Value));
+    let ways: [Way; 4] = [
         ("a zero octet before the modulus", |jwk| {
             let modulus = BASE64_URL_SAFE_NO_PAD.decode(jwk["n"].as_str().unwrap()).unwrap();
             jwk["n"] = encode(&[&[0], modulus.as_slice()].concat()).into();
