@@ -25,7 +25,7 @@ impl Body {
         let text = String::from_utf8_lossy(bytes);
         let text = text.trim_start_matches('\u{feff}').trim();
         if text.starts_with('{') {
-            return serde_json::from_str(text).ok().map(Self);
+            return serde_json::from_str(text).or_else(|_| serde_json::from_str(&mended(text))).ok().map(Self);
         }
         // A web page may well contain `&error=…`; a form has none of the characters that every page has.
         let is_form = text.contains('=') && text.bytes().all(|byte| byte.is_ascii_graphic() && !br#"<>"\{}|^`"#.contains(&byte));
@@ -77,6 +77,32 @@ impl Body {
     }
 }
 
+/// Without what JSON does not allow in a string but some write into it: halves of surrogate pairs, and control characters as they are.
+fn mended(text: &str) -> String {
+    let unit = |text: &str| u16::from_str_radix(text.strip_prefix('u')?.get(..4)?, 16).ok();
+    let mut mended = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        mended.push_str(before);
+        let low = || unit(after.get(5..)?.strip_prefix('\\')?);
+        let length = match unit(after) {
+            Some(0xd800..=0xdbff) if matches!(low(), Some(0xdc00..=0xdfff)) => 11,
+            Some(0xd800..=0xdfff) => {
+                mended.push(char::REPLACEMENT_CHARACTER);
+                rest = after.get(5..).unwrap_or_default();
+                continue;
+            }
+            _ => after.chars().next().map_or(0, char::len_utf8),
+        };
+        let (escape, behind) = after.split_at_checked(length).unwrap_or((after, ""));
+        mended.push('\\');
+        mended.push_str(escape);
+        rest = behind;
+    }
+    mended.push_str(rest);
+    mended.replace(|character: char| character.is_ascii_control(), " ")
+}
+
 /// Saturates at both ends.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from a float saturates, which is what is wanted")]
 pub fn whole_seconds(seconds: f64) -> Duration {
@@ -111,6 +137,18 @@ mod tests {
     fn a_foreign_charset_does_not_hide_the_members() {
         let latin_1 = b"{\"error\":\"access_denied\",\"error_description\":\"refus\xe9\"}";
         assert_eq!(Body::parse(latin_1).unwrap().text("error"), Some("access_denied"));
+    }
+
+    #[test]
+    fn text_that_is_no_json_does_not_hide_the_members() {
+        for text in
+            [r"\ud83d", r"\ud83d x", r"\ude00\ud83d", r"\ud83d\n", r"\ud83d\ud83d\ude00", "a\nb", "a\r\n\tb\u{0}", r"\\\ud83d", r"\ud83d\\"]
+        {
+            let object = format!(r#"{{"error_description":"{text}","error":"slow_down","name":"\ud83d\ude00"}}"#);
+            let read = Body::parse(object.as_bytes()).unwrap_or_else(|| panic!("{object}"));
+            assert_eq!((read.text("error"), read.text("name")), (Some("slow_down"), Some("😀")), "{object}");
+        }
+        assert!(Body::parse(br#"{"error":"a\"#).is_none());
     }
 
     #[test]

@@ -86,6 +86,9 @@ pub enum Flaw {
 }
 
 const MAX_BYTES: usize = 64 * 1024;
+/// Google writes its issuer in two ways.
+const GOOGLE: &str = "https://accounts.google.com";
+const GOOGLE_BARE: &str = "accounts.google.com";
 /// How far the provider's clock and ours may be apart.
 const SKEW: Duration = Duration::from_secs(60);
 
@@ -105,7 +108,8 @@ impl<'a> Decoded<'a> {
             return Err(Flaw::Critical);
         }
         let kind = header.get("typ").map_or(Some("JWT"), Value::as_str).ok_or(Flaw::Type)?;
-        if !kind.eq_ignore_ascii_case("JWT") && !kind.eq_ignore_ascii_case("application/jwt") {
+        // RFC 7515 §4.1.9: `JOSE` says no more than how it is written.
+        if !["JWT", "application/jwt", "JOSE", "application/jose"].iter().any(|fine| kind.eq_ignore_ascii_case(fine)) {
             return Err(Flaw::Type);
         }
         let kid = header.get("kid").map(|kid| kid.as_str().map(str::to_owned).ok_or(Flaw::Claim("kid"))).transpose()?;
@@ -134,6 +138,7 @@ impl<'a> Decoded<'a> {
                 let is_name = tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
                 is_name && template.replace(TENANT, tenant) == issuer
             }
+            Some(GOOGLE) => [GOOGLE, GOOGLE_BARE].contains(&issuer),
             Some(exact) => exact == issuer,
         };
         if is_expected { Ok(()) } else { Err(Flaw::Issuer) }
@@ -170,7 +175,7 @@ impl<'a> Decoded<'a> {
             _ => Sha512::digest(access_token).to_vec(),
         };
         let (left, _) = digest.split_at(digest.len() / 2);
-        if BASE64_URL_SAFE_NO_PAD.encode(left) == claimed { Ok(()) } else { Err(Flaw::AccessToken) }
+        if BASE64_URL_SAFE_NO_PAD.encode(left) == claimed.trim_end_matches('=') { Ok(()) } else { Err(Flaw::AccessToken) }
     }
 
     /// Text that is there and says something.
@@ -192,12 +197,13 @@ impl<'a> Decoded<'a> {
     }
 }
 
-/// A JSON object in which no name occurs twice: parsers disagree on which one counts.
+/// A JSON object in which no name occurs twice: parsers disagree on which one counts. A member that is null is absent, as many
+/// providers write it.
 struct Members(Map<String, Value>);
 
 impl Members {
     fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name)
+        self.0.get(name).filter(|value| !value.is_null())
     }
 }
 

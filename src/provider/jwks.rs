@@ -183,9 +183,10 @@ impl Jwks {
 
 impl Keys {
     fn judge(&self, signed: &Signed<'_>) -> Finding {
-        let is_named = |key: &&Key| signed.kid.is_none() || key.kid.as_deref() == signed.kid;
-        let mut candidates = self.keys.iter().filter(is_named).filter(|key| key.fits(signed.algorithm)).peekable();
-        let is_known = signed.kid.is_some() && candidates.peek().is_some();
+        // A key without a name may be the one that is meant.
+        let may_be_meant = |key: &&Key| signed.kid.is_none() || key.kid.is_none() || key.kid.as_deref() == signed.kid;
+        let mut candidates = self.keys.iter().filter(may_be_meant).filter(|key| key.fits(signed.algorithm));
+        let is_known = signed.kid.is_some() && candidates.clone().any(|key| key.kid.is_some());
         if candidates.any(|key| key.made(signed)) {
             Finding::Genuine
         } else if is_known {
@@ -236,8 +237,9 @@ pub fn parse(body: &[u8]) -> Option<Vec<Key>> {
 }
 
 fn read(jwk: &Map<String, Value>) -> Option<Key> {
-    let text = |name: &str| jwk.get(name).and_then(Value::as_str);
-    let is_for_signatures = match (jwk.get("use"), jwk.get("key_ops")) {
+    let member = |name: &str| jwk.get(name).filter(|value| !value.is_null());
+    let text = |name: &str| member(name).and_then(Value::as_str);
+    let is_for_signatures = match (member("use"), member("key_ops")) {
         (Some(purpose), _) if purpose != "sig" => false,
         (_, Some(operations)) => operations.as_array()?.iter().any(|operation| operation == "verify"),
         _ => true,
@@ -245,7 +247,9 @@ fn read(jwk: &Map<String, Value>) -> Option<Key> {
     if !is_for_signatures {
         return None;
     }
-    let bytes = |name: &str| BASE64_URL_SAFE_NO_PAD.decode(text(name)?).ok();
+    let bytes = |name: &str| BASE64_URL_SAFE_NO_PAD.decode(text(name)?.trim_end_matches('=')).ok();
+    // RFC 7518 §6.3.1.1: some put a zero octet before it, as their libraries write signed numbers.
+    let number = |name: &str| Some(bytes(name)?.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<_>>());
     let point = |length: usize| {
         let (x, y) = (bytes("x")?, bytes("y")?);
         // Uncompressed (SEC 1 §2.3.3).
@@ -253,7 +257,7 @@ fn read(jwk: &Map<String, Value>) -> Option<Key> {
     };
     let (kind, key) = match (text("kty")?, text("crv")) {
         ("RSA", _) => {
-            let (modulus, exponent) = (bytes("n")?, bytes("e")?);
+            let (modulus, exponent) = (number("n")?, number("e")?);
             // An exponent of any size would make every verification as slow as its author likes.
             let is_sane = (256..=1024).contains(&modulus.len()) && exponent.len() <= 8;
             (Kind::Rsa, is_sane.then(|| DecodingKey::from_rsa_raw_components(&modulus, &exponent))?)
@@ -263,8 +267,8 @@ fn read(jwk: &Map<String, Value>) -> Option<Key> {
         ("OKP", Some("Ed25519")) => (Kind::Ed25519, DecodingKey::from_ed_der(&bytes("x").filter(|x| x.len() == 32)?)),
         _ => return None,
     };
-    let only = match jwk.get("alg") {
-        None | Some(Value::Null) => None,
+    let only = match member("alg") {
+        None => None,
         Some(name) => Some(algorithm(name.as_str()?)?),
     };
     Some(Key { kid: text("kid").map(str::to_owned), kind, algorithm: only, key })

@@ -8,7 +8,7 @@ use jsonwebtoken::Algorithm;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::forge::{Forge, KID, Vector, sign, with};
+use super::forge::{Forge, KID, Vector, sign, sign_text, with};
 use super::{Fixture, authorized, client_of, settings, settled, signing_key};
 
 fn claims(verdict: Verdict) -> Value {
@@ -64,6 +64,17 @@ async fn what_the_standard_leaves_open_is_borne() {
         ("no kid", |f| f.heading("kid", Value::Null)),
         ("a jku that nobody looks at", |f| f.heading("jku", json!("https://evil.example/"))),
         ("a kid in the payload", |f| f.claiming("kid", json!(1))),
+        ("typ JOSE", |f| f.heading("typ", json!("JOSE"))),
+        ("typ null", |f| sign_text(r#"{"alg":"RS256","kid":"known","typ":null}"#, &f.claims().to_string())),
+        ("kid null", |f| sign_text(r#"{"alg":"RS256","kid":null,"typ":"JWT"}"#, &f.claims().to_string())),
+        ("at_hash with padding", |f| f.claiming("at_hash", json!(format!("{}==", f.at_hash(Algorithm::RS256))))),
+        ("claims that are null", |f| {
+            let mut claims = f.claims();
+            for name in ["nonce", "azp", "at_hash", "nbf", "auth_time", "acr", "sid"] {
+                claims[name] = Value::Null;
+            }
+            sign(&f.header(), &claims)
+        }),
     ];
     for (what, make) in tokens {
         Forge::script(&fixture.idp, fixture.clock.now(), make);
@@ -91,6 +102,28 @@ async fn without_keys_a_token_is_passed_on_without_claims() {
     let verdict = provider.ask(super::sign_in(&began.device_code)).await;
     let grant = authorized(settled(&provider, verdict).await);
     assert!(grant.claims.is_none() && grant.id_token.is_some());
+}
+
+/// As Google's own guide to its ID tokens says.
+#[tokio::test]
+async fn google_may_leave_out_the_scheme_of_its_issuer() {
+    let fixture = Fixture::start().await;
+    fixture.idp.rotate(signing_key(Algorithm::RS256).named(KID));
+    let (device, token, jwks) = (fixture.idp.url("/device/code"), fixture.idp.url("/token"), fixture.idp.url("/jwks"));
+    let keys = [("device_authorization_endpoint", device.as_str()), ("token_endpoint", token.as_str()), ("jwks_uri", jwks.as_str())];
+    for (issuer, named, good) in [
+        ("https://accounts.google.com", "https://accounts.google.com", true),
+        ("https://accounts.google.com", "accounts.google.com", true),
+        ("https://id.example.com", "id.example.com", false),
+        ("https://id.example.com", "accounts.google.com", false),
+    ] {
+        let provider = client_of(&settings(issuer, &keys), &fixture.clock);
+        let began = provider.begin("openid").await.unwrap();
+        Forge::script(&fixture.idp, fixture.clock.now(), move |f| f.claiming("iss", json!(named)));
+        let verdict = provider.ask(super::sign_in(&began.device_code)).await;
+        let verdict = settled(&provider, verdict).await;
+        assert_eq!(matches!(verdict, Verdict::Authorized(_)), good, "{issuer} {named}: {}", verdict.name());
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ use anteroom::clock::Clock;
 use anteroom::demo::{Answer, Endpoint, SigningKey};
 use anteroom::kernel::verdict::{Grant, Verdict};
 use anteroom::provider::Provider;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -196,7 +198,7 @@ async fn a_key_is_used_for_nothing_that_it_is_not_for() {
         (set("alg", json!("RSA-OAEP")), "unverified"),
         (set("alg", json!("PS256")), "untrusted"),
         (set("kid", json!("K")), "untrusted"),
-        (set("kid", Value::Null), "untrusted"),
+        (set("kid", Value::Null), "authorized"),
         (set("kty", json!("EC")), "unverified"),
         (set("n", json!("AQAB")), "unverified"),
         (set("n", json!("!")), "unverified"),
@@ -215,4 +217,53 @@ async fn more_than_a_hundred_keys_are_not_looked_at() {
     fixture.publish(&keys.iter().map(public).collect::<Vec<_>>());
     assert_eq!(fixture.verdict(&keys[99]).await, "authorized");
     assert_eq!(fixture.verdict(&keys[100]).await, "untrusted");
+}
+
+/// The public half of an RSA key, with some members written otherwise.
+fn written(change: impl FnOnce(&mut Value)) -> (SigningKey, Value) {
+    let key = signing_key(Algorithm::RS256);
+    let mut jwk = public(&key);
+    change(&mut jwk);
+    (key, jwk)
+}
+
+#[tokio::test]
+async fn a_key_may_be_written_in_more_than_one_way() {
+    type Way = (&'static str, fn(&mut Value));
+    let ways: [Way; 4] = [
+        ("a zero octet before the modulus", |jwk| {
+            let modulus = BASE64_URL_SAFE_NO_PAD.decode(jwk["n"].as_str().unwrap()).unwrap();
+            jwk["n"] = encode(&[&[0], modulus.as_slice()].concat()).into();
+        }),
+        ("a zero octet before the exponent", |jwk| jwk["e"] = "AAEAAQ".into()),
+        ("with padding", |jwk| {
+            jwk["n"] = format!("{}==", jwk["n"].as_str().unwrap()).into();
+            jwk["e"] = "AAEAAQ==".into();
+        }),
+        ("members that are null", |jwk| {
+            for name in ["use", "key_ops", "alg", "x5c", "crv"] {
+                jwk[name] = Value::Null;
+            }
+        }),
+    ];
+    for (way, change) in ways {
+        let fixture = Fixture::start().await;
+        let (key, jwk) = written(change);
+        fixture.publish(&[jwk]);
+        assert_eq!(fixture.verdict(&key).await, "authorized", "{way}");
+    }
+}
+
+#[tokio::test]
+async fn keys_without_a_name_are_tried_for_tokens_that_name_one() {
+    let fixture = Fixture::start().await;
+    let (key, mut jwk) = written(|_| {});
+    for kid in [None, Some(Value::Null)] {
+        jwk.as_object_mut().unwrap().remove("kid");
+        jwk.as_object_mut().unwrap().extend(kid.map(|kid| ("kid".to_owned(), kid)));
+        fixture.publish(&[public(&SigningKey::generate()), jwk.clone()]);
+        assert_eq!(fixture.verdict(&key.clone().named("k-1")).await, "authorized");
+        fixture.clock.advance(Duration::from_secs(3600));
+    }
+    assert_eq!(fixture.verdict(&SigningKey::generate()).await, "untrusted");
 }
