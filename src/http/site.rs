@@ -35,12 +35,11 @@ impl Site {
     /// # Errors
     /// `misdirected_request` for a host that is not ours, `origin_not_allowed` for a change that a page of others asks for.
     pub fn admit(&self, request: &Request) -> Result<(), Problem> {
-        let host = host(request);
-        if self.is_loopback && host.as_ref().is_some_and(|host| !self.is_our_host(host)) {
+        if self.is_loopback && host(request).is_some_and(|host| !self.is_our_host(&host)) {
             return Err(Code::MisdirectedRequest.into());
         }
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
-        if is_safe || self.may_change(request, host.as_ref()) { Ok(()) } else { Err(Code::OriginNotAllowed.into()) }
+        if is_safe || self.may_change(request) { Ok(()) } else { Err(Code::OriginNotAllowed.into()) }
     }
 
     /// The router, for requests that are admitted.
@@ -63,7 +62,7 @@ impl Site {
     }
 
     /// What no browser sent says nothing of origins.
-    fn may_change(&self, request: &Request, host: Option<&HostName>) -> bool {
+    fn may_change(&self, request: &Request) -> bool {
         let headers = request.headers();
         let Ok(origin) = only(headers, &header::ORIGIN) else { return false };
         if origin.is_some_and(|origin| self.origins.allow_change(origin, request.uri().path())) {
@@ -72,16 +71,16 @@ impl Site {
         match headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
             Some(b"cross-site") => false,
             Some(b"same-origin") => true,
-            _ => origin.is_none_or(|origin| self.is_our_origin(origin, host)),
+            _ => origin.is_none_or(|origin| self.is_our_origin(origin, request)),
         }
     }
 
-    fn is_our_origin(&self, origin: &HeaderValue, host: Option<&HostName>) -> bool {
+    fn is_our_origin(&self, origin: &HeaderValue, request: &Request) -> bool {
         if let Some((_, ours)) = &self.public {
             return origin == ours;
         }
         let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
-        authority.and_then(HostName::read).as_ref().is_some_and(|theirs| Some(theirs) == host)
+        authority.and_then(HostName::read).is_some_and(|theirs| Some(theirs) == host(request))
     }
 }
 
