@@ -128,10 +128,10 @@ impl Service {
         let shares = config.callers.iter().filter_map(|caller| Some((Arc::clone(&caller.name), caller.max_sessions?)));
         let quota = Quota::new(config.max_sessions, shares).with_settled(config.max_settled_sessions);
         let max_connections = files::connections(config.http.max_connections, ours(&config));
-        let limits = Limits { max_connections, max_per_address: config.http.max_connections_per_address, ..Limits::default() };
+        let limits = Limits { max_connections, max_per_address: share(&config.http, max_connections), ..Limits::default() };
         let app = App::start(Parts { clock, store, terms: config.terms, quota, providers });
         let stopping = CancellationToken::new();
-        let api = api(&app, &config, &stopping, shows_restarts);
+        let api = api(&app, &config, &stopping, shows_restarts, limits.max_per_address);
         let is_loopback = admin.as_ref().and_then(|admin| admin.local_addr().ok()).is_some_and(|admin| is_loopback(&admin));
         let site = Site { is_loopback, ..api.site.clone() };
         let admin_router = site.guard(metrics(&app).merge(health::probes(Arc::clone(&api.health))));
@@ -245,6 +245,12 @@ fn metrics(app: &App) -> Router {
     Router::new().route("/metrics", get(render))
 }
 
+/// How many connections one address may have. Where the limit of open files allows fewer in all, it is fewer as well.
+fn share(http: &HttpSettings, max_connections: usize) -> usize {
+    let is_as_configured = max_connections >= http.max_connections;
+    if is_as_configured { http.max_connections_per_address } else { http.max_connections_per_address.min(max_connections.div_ceil(4)) }
+}
+
 fn proxies(http: &HttpSettings) -> Proxies {
     Proxies::new(http.trusted_proxies.iter().filter_map(|network| network.parse().ok()), http.forwarded_by)
 }
@@ -257,7 +263,7 @@ fn origins(texts: &[String]) -> Vec<HeaderValue> {
     texts.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect()
 }
 
-fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts: bool) -> Api {
+fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts: bool, max_per_address: usize) -> Api {
     let health = app.health();
     let stopped = stopping.clone();
     let callers = config.callers.iter().map(|caller| Caller {
@@ -292,7 +298,7 @@ fn api(app: &App, config: &Config, stopping: &CancellationToken, shows_restarts:
             is_loopback: is_loopback(&config.listen),
             origins: Origins { watchers: origins(&config.http.allowed_origins), owners: origins(&config.http.owner_origins) },
         },
-        streams: Streams::new(config.http.max_connections_per_address),
+        streams: Streams::new(max_per_address),
         stopping: stopping.clone(),
     }
 }
