@@ -11,6 +11,7 @@ mod metrics;
 #[path = "../support/name_server.rs"]
 mod name_server;
 mod names;
+mod paused;
 mod readme;
 #[path = "../support/service.rs"]
 mod service;
