@@ -993,3 +993,20 @@ fn a_code_that_lives_shorter_than_its_interval_has_one_poll() {
         assert_eq!(polled(session, Verdict::Pending).status(), Status::Expired, "it was the last");
     }
 }
+
+// === spreading ===
+
+#[test]
+fn after_a_restart_polls_come_one_gap_later_and_are_spread_over_one_interval() {
+    let pace = Pace::new(Some(secs(10)));
+    for (jitter, wait) in [(0, 12_000), (128, 17_000), (255, 21_960)] {
+        assert_eq!(pace.after_restart(START, Jitter(jitter)), START + Duration::from_millis(wait), "{jitter}");
+    }
+}
+
+#[test]
+fn jitter_stretches_a_wait_by_up_to_a_tenth() {
+    for (jitter, stretched) in [(0, 10_000), (128, 10_500), (255, 10_996)] {
+        assert_eq!(Jitter(jitter).stretch(secs(10)), Duration::from_millis(stretched), "{jitter}");
+    }
+}
