@@ -261,6 +261,7 @@ pub(super) async fn in_time<T>(limit: Duration, answering: impl Future<Output = 
     let mut left = limit;
     loop {
         let slice = left.min(SLICE);
+        // Of the runtime's own time, which the timeout beside it goes by too: the two are compared.
         let begun_at = Instant::now();
         if let Ok(answer) = timeout(slice, answering.as_mut()).await {
             return Some(answer);

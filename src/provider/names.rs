@@ -63,6 +63,7 @@ pub struct Names {
 
 /// What the two files say, and what the servers answered since they were read.
 struct Directory {
+    /// By the runtime's own time, as the TTLs that the resolvers keep are: no session depends on it.
     read_at: Instant,
     hosts: Hosts,
     /// One for each server: a single one with all of them would ask them in any order, and some know names that others deny.

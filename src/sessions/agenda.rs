@@ -92,9 +92,9 @@ impl Sessions {
 
     /// Of the settled sessions that nobody needs any more only so many are kept; those that were settled first go first.
     fn forget_surplus(&self) {
-        let settled = || self.shared.shards.iter().map(|shard| shard.lock().table.forgettable().len()).sum::<usize>();
-        let surplus = settled().saturating_sub(self.shared.quota.most_settled());
         let Ok(permit) = Arc::clone(&self.shared.forgetting).try_acquire_owned() else { return };
+        let settled: usize = self.shared.shards.iter().map(|shard| shard.lock().table.forgettable().len()).sum();
+        let surplus = settled.saturating_sub(self.shared.quota.most_settled());
         if surplus == 0 {
             return;
         }
